@@ -1,0 +1,139 @@
+//! What serves a request: the [`App`] trait, and the [`Host`] that brings an app into a worker.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::channel::WorkerContext;
+use crate::error::{AnyError, Exit};
+
+mod body;
+pub mod builtin;
+pub mod tower;
+
+pub use body::Body;
+
+/// The two ends of a connection.
+#[derive(Clone, Debug)]
+pub struct Ends {
+    /// The client's address, as the socket has it (a proxy's, where there is one).
+    pub peer: Address,
+    /// The address of ours that the client connected to.
+    pub local: Address,
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// A unix socket; clients seldom have a path.
+    Unix(Option<PathBuf>),
+}
+
+/// The URL scheme the client used, as far as a trusted proxy tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTPS, ended at a trusted proxy.
+    Https,
+}
+
+/// Where a request came from. Tower services find it in the request's extensions.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The connection's two ends.
+    pub ends: Arc<Ends>,
+    /// `https` only where a trusted proxy said so (`--forwarded-allow-ips`, `secure_scheme_headers`).
+    pub scheme: Scheme,
+    /// The peer is one of `--forwarded-allow-ips` (unix peers always are): its forwarded headers may be believed.
+    pub trusted: bool,
+}
+
+/// What serves requests in one worker, on the worker's one thread.
+///
+/// An error returned from the future or from the response body is ours to log: the client gets a 500, or, once the
+/// head is out, a cut connection.
+pub trait App: 'static {
+    /// The response's body.
+    type Body: http_body::Body<Data = Bytes, Error = AnyError> + 'static;
+    /// The answer to come.
+    type Future: Future<Output = Result<Response<Self::Body>, AnyError>> + 'static;
+
+    /// Serves one request. Dropping the future abandons the request.
+    fn call(&self, request: Request<Body>, origin: Origin) -> Self::Future;
+}
+
+/// Why an app is not there; the worker logs it and exits with its code, at which the master stops.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The app cannot be imported, or its factory failed: exit code 3.
+    #[error("{0}")]
+    Boot(String),
+    /// The app's name leads nowhere: exit code 4.
+    #[error("{0}")]
+    Load(String),
+}
+
+impl BootError {
+    /// The worker's exit code.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Boot(_) => Exit::WorkerBoot,
+            Self::Load(_) => Exit::AppLoad,
+        }
+    }
+}
+
+/// Brings an app into a worker: loads it after the fork, and says who owns the worker's wait.
+///
+/// The order in a worker: [`boot`](Self::boot), the runtime is built with [`hooks`](Self::hooks),
+/// [`load`](Self::load) runs inside it, then [`drive`](Self::drive) runs the worker's main future to its end.
+pub trait Host: 'static {
+    /// What the host loads.
+    type App: App;
+
+    /// In the worker, after the fork, before the runtime is built: what must come first (a monkey patch, an import).
+    ///
+    /// # Errors
+    /// A [`BootError`] ends the worker.
+    fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Adds park hooks to the runtime. `idle` must be called just before each wait: it writes what the turn has
+    /// gathered (the access log).
+    fn hooks(&self, builder: &mut tokio::runtime::Builder, idle: Box<dyn Fn() + Send + Sync>) {
+        builder.on_thread_park(idle);
+    }
+
+    /// Inside the runtime: the app itself.
+    ///
+    /// # Errors
+    /// A [`BootError`] ends the worker.
+    fn load(&self, context: &WorkerContext) -> impl Future<Output = Result<Self::App, BootError>>;
+
+    /// Starts a task of the worker; a host whose driver counts runnable tasks wraps it.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(task);
+    }
+
+    /// Runs the worker's main future to its end: who owns the wait decides here.
+    fn drive(
+        &self,
+        runtime: tokio::runtime::LocalRuntime,
+        main: impl Future<Output = Exit> + 'static,
+    ) -> Exit {
+        runtime.block_on(main)
+    }
+
+    /// After the last connection has ended: exit handlers of the app.
+    fn shutdown(&self) {}
+}

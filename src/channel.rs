@@ -1,0 +1,122 @@
+//! What passes between the master and one worker: orders down, reports up, one byte each on a socket pair whose end
+//! of file tells either that the other is gone; and the context a worker is born with.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use crate::config::Config;
+use crate::heartbeat::Heartbeat;
+use crate::listener::Listener;
+use crate::scoreboard::Row;
+
+/// A worker's place: 0 to N-1, kept by its successors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u16);
+
+/// Which configuration and code a worker runs: counted up by each reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the master tells a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Stop accepting, finish what is under way, exit 0.
+    Drain,
+    /// Exit at once.
+    Quit,
+    /// Reopen the log files.
+    Reopen,
+}
+
+impl Order {
+    /// Its byte on the wire.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Drain => b'D',
+            Self::Quit => b'Q',
+            Self::Reopen => b'R',
+        }
+    }
+
+    /// The order a byte stands for.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'D' => Some(Self::Drain),
+            b'Q' => Some(Self::Quit),
+            b'R' => Some(Self::Reopen),
+            _ => None,
+        }
+    }
+}
+
+/// What a worker tells the master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The app is loaded and the listeners are being accepted from.
+    Ready,
+    /// No longer accepting; finishing (told by a worker that leaves of its own accord).
+    Draining,
+}
+
+impl Report {
+    /// Its byte on the wire.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Ready => b'r',
+            Self::Draining => b'd',
+        }
+    }
+
+    /// The report a byte stands for.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'r' => Some(Self::Ready),
+            b'd' => Some(Self::Draining),
+            _ => None,
+        }
+    }
+}
+
+/// All that a worker is born with. Plain data: the master makes it, the worker consumes it.
+#[derive(Debug)]
+pub struct WorkerContext {
+    /// Its place.
+    pub slot: Slot,
+    /// Its generation.
+    pub generation: Generation,
+    /// The configuration of that generation.
+    pub config: Rc<Config>,
+    /// What to accept from.
+    pub listeners: Vec<Listener>,
+    /// The worker's end of the socket pair.
+    pub channel: OwnedFd,
+    /// The file it touches.
+    pub heartbeat: Heartbeat,
+    /// Its counters in shared memory.
+    pub row: Row,
+    /// The master's process id, to see that it is still the parent.
+    pub master: i32,
+}
+
+impl fmt::Display for WorkerContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker={} gen={} pid={}", self.slot, self.generation, std::process::id())
+    }
+}

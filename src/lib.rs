@@ -1,0 +1,31 @@
+//! rgun-async: a pre-fork application server. A synchronous master forks N workers and supervises them; each worker
+//! is one current-thread Tokio runtime that serves the master's listeners by hyper.
+//!
+//! # Map
+//!
+//! | room | what it is | may import |
+//! |---|---|---|
+//! | `main`, `cli`, `trampoline`, `pyentry` | entry points | `server`, `app::python` (pyentry), `config`, `error` |
+//! | `server` | assembly: the one file that knows both master and worker | all below |
+//! | `master` | forks, supervises, reloads, upgrades; no Tokio, no HTTP | ground, `config`, `os` |
+//! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
+//! | `proto` | HTTP on one connection | `app`, ground, `config` |
+//! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
+//! | ground: `listener channel heartbeat scoreboard log` | what both sides share | `os`, `config`, `error` |
+//! | `config` | every setting, declared once | `error` |
+//! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
+
+pub mod app;
+pub mod config;
+pub mod error;
+
+mod channel;
+mod heartbeat;
+mod listener;
+mod log;
+mod master;
+mod os;
+mod proto;
+mod scoreboard;
+mod server;
+mod worker;

@@ -1,0 +1,2 @@
+//! The `rgun-async` binary.
+fn main() {}
