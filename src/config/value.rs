@@ -86,3 +86,15 @@ impl AllowList {
         self.allows(peer.ip())
     }
 }
+
+impl std::fmt::Display for AppPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Builtin(name) => write!(f, "builtin:{name}"),
+            Self::Python { module, attribute: None } => f.write_str(module),
+            Self::Python { module, attribute: Some(attribute) } => {
+                write!(f, "{module}:{attribute}")
+            }
+        }
+    }
+}
