@@ -20,6 +20,7 @@ pub mod config;
 pub mod error;
 
 mod channel;
+mod cli;
 mod heartbeat;
 mod listener;
 mod log;
