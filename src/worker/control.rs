@@ -30,7 +30,6 @@ pub(crate) enum Told {
 }
 
 /// Both sources.
-#[derive(Debug)]
 pub(crate) struct Control {
     channel: UnixStream,
     signals: Signals,
