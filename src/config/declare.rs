@@ -64,13 +64,30 @@ impl Setting {
     /// The first long flag; `None` for the app, which is an argument.
     #[must_use]
     pub fn long_flag(&self) -> Option<&'static str> {
-        self.flags.iter().copied().find(|flag| flag.starts_with("--"))
+        self.flags
+            .iter()
+            .copied()
+            .find(|flag| flag.starts_with("--"))
     }
 
     /// The default, as TOML.
     #[must_use]
     pub fn default_text(&self) -> String {
         (self.show)(&Config::default())
+    }
+
+    /// The default as one would type it after the flag; `None` where there is none, and for switches.
+    #[must_use]
+    pub fn default_word(&self) -> Option<String> {
+        let text = self.default_text();
+        let word = match text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'))
+        {
+            Some(list) => list.replace(['"', ' '], ""),
+            None => text.trim_matches(['"', '\'']).to_owned(),
+        };
+        (self.form != Form::Switch && !word.is_empty()).then_some(word)
     }
 
     /// The documentation as paragraphs.

@@ -21,8 +21,11 @@ pub(crate) enum Raw {
 impl Display for Raw {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Words(words) => f.write_str(&words.join(" ")),
-            Self::Variable(text) => f.write_str(text),
+            Self::Words(words) => {
+                let words: Vec<_> = words.iter().map(|word| shortened(word)).collect();
+                f.write_str(&words.join(" "))
+            }
+            Self::Variable(text) => f.write_str(&shortened(text)),
             Self::Item(item) => item.fmt(f),
         }
     }
@@ -61,10 +64,20 @@ impl Item {
 impl Display for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Text(text) | Self::Number(text) => f.write_str(text),
+            Self::Text(text) => f.write_str(&shortened(text)),
+            Self::Number(text) => f.write_str(text),
             Self::Bool(switch) => switch.fmt(f),
             Self::List(_) | Self::Table(_) | Self::Other(_) => f.write_str(self.type_name()),
         }
+    }
+}
+
+/// `text` in quotes, as far as a message has room for it.
+fn shortened(text: &str) -> String {
+    const ROOM: usize = 60;
+    match text.char_indices().nth(ROOM) {
+        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or(text)),
+        None => format!("{text:?}"),
     }
 }
 
@@ -113,7 +126,11 @@ fn scalar(item: &Item, numeric: bool) -> Result<String, String> {
         | Item::List(_)
         | Item::Table(_)
         | Item::Other(_)) => {
-            let wanted = if numeric { "a number or a string" } else { "a string" };
+            let wanted = if numeric {
+                "a number or a string"
+            } else {
+                "a string"
+            };
             Err(format!("must be {wanted}, not {}", other.type_name()))
         }
     }
@@ -176,11 +193,17 @@ where
 }
 
 fn in_range<T: TryFrom<u64>>(number: Option<u64>, min: u64, max: u64) -> Option<T> {
-    number.filter(|number| (min..=max).contains(number)).and_then(|number| number.try_into().ok())
+    number
+        .filter(|number| (min..=max).contains(number))
+        .and_then(|number| number.try_into().ok())
 }
 
 fn range(min: u64, max: u64) -> String {
-    if max == u64::MAX { format!("from {min} up") } else { format!("from {min} to {max}") }
+    if max == u64::MAX {
+        format!("from {min} up")
+    } else {
+        format!("from {min} to {max}")
+    }
 }
 
 /// The number of workers: `auto` is two for each CPU and one more, by Gunicorn's advice.
@@ -219,7 +242,9 @@ impl Kind for Seconds {
 
     fn parse(word: &str) -> Result<Duration, String> {
         let word = word.trim();
-        let unit = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+        let unit = word
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(word.len());
         let (number, unit) = word.split_at(unit);
         let scale = match unit {
             "ms" => 0.001,
@@ -265,7 +290,9 @@ where
 
     fn parse(word: &str) -> Result<T, String> {
         let word = word.trim();
-        let unit = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+        let unit = word
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(word.len());
         let (number, unit) = word.split_at(unit);
         let scale = match unit.to_ascii_lowercase().as_str() {
             "" | "b" => Some(1),
@@ -291,9 +318,12 @@ where
 
     fn show(value: &T) -> String {
         let bytes = u64::try_from(*value).unwrap_or(u64::MAX);
-        for (unit, scale) in
-            [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
-        {
+        for (unit, scale) in [
+            ("TiB", 1_u64 << 40),
+            ("GiB", 1 << 30),
+            ("MiB", 1 << 20),
+            ("KiB", 1 << 10),
+        ] {
             if bytes >= scale && bytes.is_multiple_of(scale) {
                 return quoted(&format!("{}{unit}", bytes / scale));
             }
@@ -317,12 +347,17 @@ impl Kind for Mask {
             (None, Some(octal)) if !octal.is_empty() => u32::from_str_radix(octal, 8).ok(),
             _ => word.parse().ok(),
         };
-        mask.filter(|mask| *mask <= 0o777)
-            .ok_or_else(|| "must be an octal mask from 0 to 0o777, such as 0o27 or 027".to_owned())
+        mask.filter(|mask| *mask <= 0o777).ok_or_else(|| {
+            "must be an octal mask from 0 to 0o777, such as 0o27 or 027".to_owned()
+        })
     }
 
     fn show(value: &u32) -> String {
-        if *value == 0 { "0".to_owned() } else { format!("0o{value:o}") }
+        if *value == 0 {
+            "0".to_owned()
+        } else {
+            format!("0o{value:o}")
+        }
     }
 }
 
@@ -459,7 +494,11 @@ impl<K: Kind> Kind for Maybe<K> {
     const NUMERIC: bool = K::NUMERIC;
 
     fn parse(word: &str) -> Result<Self::Value, String> {
-        if word.is_empty() { Ok(None) } else { K::parse(word).map(Some) }
+        if word.is_empty() {
+            Ok(None)
+        } else {
+            K::parse(word).map(Some)
+        }
     }
 
     fn show(value: &Self::Value) -> String {
@@ -475,7 +514,11 @@ impl<K: Kind> Kind for Many<K> {
     const FORM: Form = Form::Many;
 
     fn parse(word: &str) -> Result<Self::Value, String> {
-        word.split(',').map(str::trim).filter(|word| !word.is_empty()).map(K::parse).collect()
+        word.split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+            .map(K::parse)
+            .collect()
     }
 
     fn show(value: &Self::Value) -> String {
@@ -529,8 +572,10 @@ impl<K: Kind<Value = String>> Kind for Pairs<K> {
     }
 
     fn show(value: &Self::Value) -> String {
-        let shown: Vec<_> =
-            value.iter().map(|(name, value)| quoted(&format!("{name}={value}"))).collect();
+        let shown: Vec<_> = value
+            .iter()
+            .map(|(name, value)| quoted(&format!("{name}={value}")))
+            .collect();
         format!("[{}]", shown.join(", "))
     }
 
@@ -542,9 +587,10 @@ impl<K: Kind<Value = String>> Kind for Pairs<K> {
                 .iter()
                 .map(|word| Self::pair(word))
                 .collect(),
-            Raw::Item(Item::List(items)) => {
-                items.iter().map(|item| Self::pair(&scalar(item, false)?)).collect()
-            }
+            Raw::Item(Item::List(items)) => items
+                .iter()
+                .map(|item| Self::pair(&scalar(item, false)?))
+                .collect(),
             Raw::Item(Item::Table(pairs)) => pairs
                 .iter()
                 .map(|(name, item)| Ok((K::parse(name)?, scalar(item, true)?)))
@@ -555,5 +601,124 @@ impl<K: Kind<Value = String>> Kind for Pairs<K> {
                 other.type_name()
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units_and_fractions() {
+        for (text, millis) in [
+            ("30", 30_000),
+            ("0.5", 500),
+            (".5", 500),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1 h", 3_600_000),
+            ("0", 0),
+        ] {
+            assert_eq!(
+                Seconds::parse(text),
+                Ok(Duration::from_millis(millis)),
+                "{text}"
+            );
+        }
+        for text in [
+            "", "-1", "-0", "inf", "nan", "1e300", "5x", "ms", "366000h", "1,5",
+        ] {
+            assert!(Seconds::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Seconds::show(&Duration::from_millis(1500)), "1.5");
+    }
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        type Size = Bytes<u64, { u64::MAX }>;
+        for (text, bytes) in [
+            ("0", 0),
+            ("8190", 8190),
+            ("64k", 65_536),
+            ("1MiB", 1 << 20),
+            ("1g", 1 << 30),
+            ("2 TiB", 2 << 40),
+        ] {
+            assert_eq!(Size::parse(text), Ok(bytes), "{text}");
+            assert_eq!(Size::parse(Size::show(&bytes).trim_matches('"')), Ok(bytes));
+        }
+        for text in ["", "-1", "1.5k", "1MB", "99999999999g", "k"] {
+            assert!(Size::parse(text).is_err(), "{text}");
+        }
+        assert!(
+            Bytes::<usize, 8190>::parse("8k")
+                .unwrap_err()
+                .contains("from 0 to 8190")
+        );
+    }
+
+    #[test]
+    fn masks_are_octal_or_decimal() {
+        for (text, mask) in [
+            ("0", 0),
+            ("0o27", 0o27),
+            ("027", 0o27),
+            ("23", 0o27),
+            ("0777", 0o777),
+        ] {
+            assert_eq!(Mask::parse(text), Ok(mask), "{text}");
+        }
+        for text in ["", "08", "0o", "1000", "01000", "-1", "0x1"] {
+            assert!(Mask::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn workers_are_a_number_or_auto() {
+        assert_eq!(Workers::parse("1024"), Ok(1024));
+        assert!(Workers::parse("auto").is_ok_and(|workers| workers >= 3 && workers % 2 == 1));
+        assert!(
+            ["0", "1025", "-1", "two", ""]
+                .iter()
+                .all(|text| Workers::parse(text).is_err())
+        );
+    }
+
+    #[test]
+    fn toml_types_are_not_guessed() {
+        let number = Raw::Item(Item::Number("1".to_owned()));
+        assert!(Switch::read(&number).is_err());
+        assert!(File::read(&number).unwrap_err().contains("not a number"));
+        assert!(Seconds::read(&Raw::Item(Item::Bool(true))).is_err());
+        assert!(Many::<Text>::read(&number).is_err());
+        assert_eq!(Switch::read(&Raw::Item(Item::Bool(true))), Ok(true));
+        assert_eq!(
+            Maybe::<File>::read(&Raw::Item(Item::Text(String::new()))),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn pairs_are_words_tables_or_arrays() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let text = |text: &str| Item::Text(text.to_owned());
+        let expected = Ok(vec![pair("A", "1=2"), pair("B", "x y")]);
+        let variable = Raw::Variable("A=1=2 'B=x y'".to_owned());
+        assert_eq!(Pairs::<Text>::read(&variable), expected);
+        let list = Raw::Item(Item::List(vec![text("A=1=2"), text("B=x y")]));
+        assert_eq!(Pairs::<Text>::read(&list), expected);
+        let table = vec![("A".to_owned(), text("1=2")), ("B".to_owned(), text("x y"))];
+        assert_eq!(
+            Pairs::<Text>::read(&Raw::Item(Item::Table(table))),
+            expected
+        );
+        for word in ["A", "=1", "'A=1"] {
+            assert!(Pairs::<Text>::read(&Raw::Variable(word.to_owned())).is_err());
+        }
+        assert_eq!(
+            Pairs::<HeaderName>::parse("x-ssl=on"),
+            Ok(vec![pair("X-SSL", "on")])
+        );
+        assert!(Pairs::<HeaderName>::parse("x ssl=on").is_err());
     }
 }

@@ -8,9 +8,7 @@ use super::kind::{
     Account, App, Bytes, File, HeaderName, Kind, Log, Many, Mask, Maybe, Networks, Pairs,
     Seconds, Switch, Text, Whole, Word, Workers,
 };
-use super::value::{
-    AllowList, AppPath, Bind, HeaderMapping, LogLevel, LogTarget, WorkerClass,
-};
+use super::value::{AllowList, AppPath, Bind, HeaderMapping, LogLevel, LogTarget, WorkerClass};
 
 /// Gunicorn's format of the access log.
 const ACCESS_LOG_FORMAT: &str =
@@ -21,7 +19,10 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -53,7 +54,7 @@ settings! {
     }
 
     section "Listening" {
-        /// Where to listen: HOST, HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@ABSTRACT or fd://N; may be repeated.
+        /// Where to listen: HOST, HOST:PORT, `[IPV6]:PORT`, unix:PATH, unix:@ABSTRACT or fd://N; may be repeated.
         ///
         /// Port 0 lets the kernel choose. Without it: 127.0.0.1:8000, or 0.0.0.0:$PORT where PORT is set.
         bind: Vec<Bind> as Many<Word<Bind>> = vec![Bind::Tcp { host: "127.0.0.1".to_owned(), port: 8000 }],
@@ -81,8 +82,8 @@ settings! {
 
         /// How a worker runs a Python app: auto, sync or gevent.
         ///
-        /// sync serves one request at a time, gevent each in a greenlet; auto takes gevent where the app's modules
-        /// import it.
+        /// sync serves one request at a time, gevent each in a greenlet; auto takes gevent where Python can import it,
+        /// else sync.
         worker_class: WorkerClass as Word<WorkerClass> = WorkerClass::Auto,
             ["-k", "--worker-class"] CLASS, on_reload NewWorkers;
 
@@ -186,10 +187,10 @@ settings! {
 
         /// The access log's line, by Gunicorn's atoms.
         ///
-        /// %(h)s peer, %(l)s -, %(u)s user, %(t)s time, %(r)s request line, %(m)s method, %(U)s path, %(q)s query,
-        /// %(H)s protocol, %(s)s status, %(B)s and %(b)s length, %(f)s referrer, %(a)s user agent, %(T)s seconds,
-        /// %(M)s milliseconds, %(D)s microseconds, %(L)s decimal seconds, %(p)s pid, %({name}i)s request header,
-        /// %({name}o)s response header, %({name}e)s variable.
+        /// `%(h)s` peer, `%(l)s` -, `%(u)s` user, `%(t)s` time, `%(r)s` request line, `%(m)s` method, `%(U)s` path,
+        /// `%(q)s` query, `%(H)s` protocol, `%(s)s` status, `%(B)s` and `%(b)s` length, `%(f)s` referrer, `%(a)s` user
+        /// agent, `%(T)s` seconds, `%(M)s` milliseconds, `%(D)s` microseconds, `%(L)s` decimal seconds, `%(p)s` pid,
+        /// `%({name}i)s` request header, `%({name}o)s` response header, `%({name}e)s` variable.
         access_log_format: String as Text = ACCESS_LOG_FORMAT.to_owned(),
             ["--access-logformat"] FORMAT, on_reload NewWorkers;
 
@@ -197,7 +198,7 @@ settings! {
         errorlog: LogTarget as Log = LogTarget::Standard,
             ["--error-logfile", "--log-file"] FILE, on_reload NewWorkers;
 
-        /// What the error log is told: debug, info, warning, error or critical and what is above.
+        /// The least level that the error log is told: debug, info, warning, error or critical.
         loglevel: LogLevel as Word<LogLevel> = LogLevel::Info,
             ["--log-level"] LEVEL, on_reload NewWorkers;
 

@@ -104,7 +104,10 @@ fn tcp(text: &str) -> Result<Bind, String> {
             .map_err(|_| format!("{port:?} is no port; it is a number from 0 to 65535"))?,
     };
     let host = if host.is_empty() { "0.0.0.0" } else { host };
-    Ok(Bind::Tcp { host: host.to_ascii_lowercase(), port })
+    Ok(Bind::Tcp {
+        host: host.to_ascii_lowercase(),
+        port,
+    })
 }
 
 impl fmt::Display for Bind {
@@ -160,9 +163,9 @@ impl FromStr for AppPath {
                     .to_owned(),
             );
         }
-        let dotted = module
-            .split('.')
-            .all(|part| !part.is_empty() && part.chars().all(|c| c == '_' || c.is_alphanumeric()));
+        let dotted = module.split('.').all(|part| {
+            !part.is_empty() && part.chars().all(|c| c == '_' || c.is_alphanumeric())
+        });
         if !dotted {
             return Err(
                 "must be MODULE, MODULE:CALLABLE or MODULE:FACTORY(ARGUMENTS), MODULE a dotted Python name"
@@ -183,8 +186,14 @@ impl fmt::Display for AppPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Builtin(name) => write!(f, "builtin:{name}"),
-            Self::Python { module, attribute: None } => f.write_str(module),
-            Self::Python { module, attribute: Some(attribute) } => {
+            Self::Python {
+                module,
+                attribute: None,
+            } => f.write_str(module),
+            Self::Python {
+                module,
+                attribute: Some(attribute),
+            } => {
                 write!(f, "{module}:{attribute}")
             }
         }
@@ -224,7 +233,7 @@ words! {
     /// `-k`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     WorkerClass {
-        /// The app decides: gevent where the app's modules ask for it, sync elsewhere.
+        /// gevent where Python can import it, else sync.
         Auto = "auto",
         /// One request at a time in each worker.
         Sync = "sync",
@@ -392,7 +401,11 @@ impl FromStr for AllowList {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut nets = Vec::new();
         let mut everybody = false;
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
             if part == "*" {
                 everybody = true;
                 continue;
@@ -410,7 +423,11 @@ impl FromStr for AllowList {
             }
             nets.push(net);
         }
-        Ok(if everybody { Self::Everybody } else { Self::These(nets) })
+        Ok(if everybody {
+            Self::Everybody
+        } else {
+            Self::These(nets)
+        })
     }
 }
 
@@ -440,7 +457,12 @@ pub(super) fn nearest<'a>(
     let word = word.to_ascii_lowercase();
     names
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&word, &name.to_ascii_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::jaro_winkler(&word, &name.to_ascii_lowercase()),
+                name,
+            )
+        })
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
@@ -454,4 +476,143 @@ pub(super) fn did_you_mean(near: Option<&str>) -> String {
 fn refuse_word(word: &str, names: &[&str]) -> String {
     let near = nearest(word, names.iter().copied());
     format!("must be one of {}{}", names.join(", "), did_you_mean(near))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(text: &str) -> String {
+        text.parse::<Bind>()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .to_string()
+    }
+
+    #[test]
+    fn binds_are_read_as_gunicorn_reads_them() {
+        for (text, address) in [
+            ("localhost", "localhost:8000"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            (":80", "0.0.0.0:80"),
+            ("", "0.0.0.0:8000"),
+            ("Example.ORG:0", "example.org:0"),
+            ("tcp://[::1]:80", "[::1]:80"),
+            ("[::]", "[::]:8000"),
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
+            ("unix:///run/a.sock", "unix:/run/a.sock"),
+            ("unix:a.sock", "unix:a.sock"),
+            ("unix:@name", "unix:@name"),
+            ("fd://3", "fd://3"),
+        ] {
+            assert_eq!(bind(text), address, "{text}");
+            assert_eq!(bind(address), address);
+        }
+        assert_eq!("unix:@a".parse(), Ok(Bind::Abstract(b"a".to_vec())));
+        assert_eq!("fd://7".parse(), Ok(Bind::Fd(7)));
+    }
+
+    #[test]
+    fn binds_that_lead_nowhere_are_refused() {
+        for text in [
+            "host:port",
+            "host:65536",
+            "host:-1",
+            "host:",
+            "::1",
+            "[::1",
+            "[::1]80",
+            "[no]:80",
+            "a b",
+            "http://x",
+            "unix:",
+            "unix://",
+            "unix:@",
+            "fd://",
+            "fd://-1",
+            "fd://x",
+        ] {
+            assert!(text.parse::<Bind>().is_err(), "{text}");
+        }
+        let longest = format!("unix:/{}", "a".repeat(106));
+        assert!(longest.parse::<Bind>().is_ok());
+        assert!(
+            format!("{longest}a")
+                .parse::<Bind>()
+                .unwrap_err()
+                .contains("107")
+        );
+    }
+
+    #[test]
+    fn apps_are_modules_with_expressions_or_built_in() {
+        for text in [
+            "app",
+            "pkg.mod:app",
+            "mod:attr.sub",
+            "mod:make('a', b=1)",
+            "builtin:echo",
+        ] {
+            assert_eq!(text.parse::<AppPath>().unwrap().to_string(), text);
+        }
+        let path = "a.b:f(':')".parse();
+        let attribute = Some("f(':')".to_owned());
+        assert_eq!(
+            path,
+            Ok(AppPath::Python {
+                module: "a.b".to_owned(),
+                attribute
+            })
+        );
+        for text in [
+            "",
+            ":app",
+            "mod:",
+            "a..b",
+            "./app.py",
+            "my-app",
+            "builtin:",
+            "builtin:x",
+            "builtin",
+        ] {
+            assert!(text.parse::<AppPath>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn allow_lists_are_strict_about_networks() {
+        let list: AllowList = "10.0.0.0/8, ::1,192.0.2.7".parse().unwrap();
+        assert!(list.allows([10, 1, 2, 3].into()));
+        assert!(list.allows("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!list.allows([192, 0, 2, 8].into()));
+        assert_eq!(list.to_string(), "10.0.0.0/8,::1,192.0.2.7");
+        assert_eq!("".parse(), Ok(AllowList::These(Vec::new())));
+        assert_eq!("::1,*".parse(), Ok(AllowList::Everybody));
+        assert_eq!(
+            AllowList::localhost().to_string().parse(),
+            Ok(AllowList::localhost())
+        );
+        let host_bits = "192.168.1.1/24".parse::<AllowList>().unwrap_err();
+        assert!(
+            host_bits.ends_with("the network is 192.168.1.0/24"),
+            "{host_bits}"
+        );
+        assert!("localhost".parse::<AllowList>().is_err());
+    }
+
+    #[test]
+    fn words_are_read_without_case_and_guessed() {
+        assert_eq!("WARNING".parse(), Ok(LogLevel::Warning));
+        assert!(
+            "warn"
+                .parse::<LogLevel>()
+                .unwrap_err()
+                .ends_with("did you mean warning?")
+        );
+        assert_eq!("drop".parse(), Ok(HeaderMapping::Drop));
+        assert_eq!(
+            LogLevel::NAMES,
+            ["debug", "info", "warning", "error", "critical"]
+        );
+        assert!(LogLevel::Debug < LogLevel::Critical);
+    }
 }
