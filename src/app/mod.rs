@@ -118,10 +118,7 @@ pub trait Host: 'static {
     ///
     /// # Errors
     /// A [`BootError`] ends the worker.
-    fn load(
-        &self,
-        context: &WorkerContext,
-    ) -> impl Future<Output = Result<Self::App, BootError>>;
+    fn load(&self, context: &WorkerContext) -> impl Future<Output = Result<Self::App, BootError>>;
 
     /// Starts a task of the worker; a host whose driver counts runnable tasks wraps it.
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
 
+use super::bind::Bind;
 use super::merge::{Inputs, Merged, Mistake, Source, index_of};
-use super::value::{Bind, LogTarget};
+use super::value::LogTarget;
 
 struct Check<'a> {
     merged: &'a Merged,

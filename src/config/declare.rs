@@ -1,7 +1,8 @@
 //! The `settings!` macro: from one declaration a field of [`Config`], a flag, a TOML key, a variable and its help.
 
 use super::Config;
-use super::kind::{Form, Raw};
+use super::kind::Form;
+use super::raw::Raw;
 
 /// What a reload (HUP) has to do when a setting has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +128,6 @@ macro_rules! settings {
     )+) => {
         /// Every setting's value. Names are Gunicorn's where Gunicorn has the setting.
         #[derive(Clone, Debug)]
-        #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
         pub struct Config {
             $($(
                 $(#[doc = $doc])+

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::kind::Item;
 use super::merge::{Mistake, Source};
+use super::raw::Item;
 
 /// One key of the file.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub(super) fn at(shown: &str, line: usize) -> Source {
 
 fn line_of(text: &[u8], offset: usize) -> usize {
     let before = text.get(..offset).unwrap_or(text);
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+    1 + memchr::memchr_iter(b'\n', before).count()
 }
 
 fn item(value: &DeValue<'_>) -> Item {

@@ -5,81 +5,8 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::raw::{Item, Raw, quoted, scalar};
 use super::value::{AppPath, LogTarget};
-
-/// A setting's value as its source has it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Raw {
-    /// From a flag; one that was repeated has several.
-    Words(Vec<String>),
-    /// From an environment variable.
-    Variable(String),
-    /// From the file.
-    Item(Item),
-}
-
-impl Display for Raw {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Words(words) => {
-                let words: Vec<_> = words.iter().map(|word| shortened(word)).collect();
-                f.write_str(&words.join(" "))
-            }
-            Self::Variable(text) => f.write_str(&shortened(text)),
-            Self::Item(item) => item.fmt(f),
-        }
-    }
-}
-
-/// A value of the TOML file, as far as settings have it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Item {
-    /// A string.
-    Text(String),
-    /// An integer or a float, in decimal.
-    Number(String),
-    /// `true`, `false`.
-    Bool(bool),
-    /// An array.
-    List(Vec<Item>),
-    /// A table, inline or not.
-    Table(Vec<(String, Item)>),
-    /// What no setting takes: a date.
-    Other(&'static str),
-}
-
-impl Item {
-    const fn type_name(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "a string",
-            Self::Number(_) => "a number",
-            Self::Bool(_) => "true or false",
-            Self::List(_) => "an array",
-            Self::Table(_) => "a table",
-            Self::Other(name) => name,
-        }
-    }
-}
-
-impl Display for Item {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(&shortened(text)),
-            Self::Number(text) => f.write_str(text),
-            Self::Bool(switch) => switch.fmt(f),
-            Self::List(_) | Self::Table(_) | Self::Other(_) => f.write_str(self.type_name()),
-        }
-    }
-}
-
-/// `text` in quotes, as far as a message has room for it.
-fn shortened(text: &str) -> String {
-    const ROOM: usize = 60;
-    match text.char_indices().nth(ROOM) {
-        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or(text)),
-        None => format!("{text:?}"),
-    }
-}
 
 /// How a setting is given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,30 +42,6 @@ pub(crate) trait Kind {
             Raw::Item(item) => Self::parse(&scalar(item, Self::NUMERIC)?),
         }
     }
-}
-
-fn scalar(item: &Item, numeric: bool) -> Result<String, String> {
-    match item {
-        Item::Text(text) => Ok(text.clone()),
-        Item::Number(text) if numeric => Ok(text.clone()),
-        other @ (Item::Number(_)
-        | Item::Bool(_)
-        | Item::List(_)
-        | Item::Table(_)
-        | Item::Other(_)) => {
-            let wanted = if numeric {
-                "a number or a string"
-            } else {
-                "a string"
-            };
-            Err(format!("must be {wanted}, not {}", other.type_name()))
-        }
-    }
-}
-
-/// `text` as a TOML string.
-pub(super) fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
 }
 
 /// On or off.
@@ -368,10 +271,10 @@ impl Kind for Text {
     type Value = String;
 
     fn parse(word: &str) -> Result<String, String> {
-        match word.contains('\0') {
-            true => Err("must not have a zero byte".to_owned()),
-            false => Ok(word.to_owned()),
+        if word.contains('\0') {
+            return Err("must not have a zero byte".to_owned());
         }
+        Ok(word.to_owned())
     }
 
     fn show(value: &String) -> String {
@@ -457,152 +360,6 @@ pub(crate) type App = Word<AppPath>;
 
 /// A log's destination.
 pub(crate) type Log = Word<LogTarget>;
-
-/// Comma separated networks, or a TOML array of them.
-pub(crate) struct Networks;
-
-impl Kind for Networks {
-    type Value = super::value::AllowList;
-
-    fn parse(word: &str) -> Result<Self::Value, String> {
-        word.parse()
-    }
-
-    fn show(value: &Self::Value) -> String {
-        quoted(&value.to_string())
-    }
-
-    fn read(raw: &Raw) -> Result<Self::Value, String> {
-        match raw {
-            Raw::Words(words) => Self::parse(&words.join(",")),
-            Raw::Variable(text) => Self::parse(text),
-            Raw::Item(Item::List(items)) => {
-                let words: Result<Vec<_>, _> =
-                    items.iter().map(|item| scalar(item, false)).collect();
-                Self::parse(&words?.join(","))
-            }
-            Raw::Item(item) => Self::parse(&scalar(item, false)?),
-        }
-    }
-}
-
-/// What may be absent: an empty text is `None`.
-pub(crate) struct Maybe<K>(PhantomData<K>);
-
-impl<K: Kind> Kind for Maybe<K> {
-    type Value = Option<K::Value>;
-    const NUMERIC: bool = K::NUMERIC;
-
-    fn parse(word: &str) -> Result<Self::Value, String> {
-        if word.is_empty() {
-            Ok(None)
-        } else {
-            K::parse(word).map(Some)
-        }
-    }
-
-    fn show(value: &Self::Value) -> String {
-        value.as_ref().map_or_else(|| "\"\"".to_owned(), K::show)
-    }
-}
-
-/// Several of a kind: the flag repeated, commas within a text, or a TOML array (whose strings keep their commas).
-pub(crate) struct Many<K>(PhantomData<K>);
-
-impl<K: Kind> Kind for Many<K> {
-    type Value = Vec<K::Value>;
-    const FORM: Form = Form::Many;
-
-    fn parse(word: &str) -> Result<Self::Value, String> {
-        word.split(',')
-            .map(str::trim)
-            .filter(|word| !word.is_empty())
-            .map(K::parse)
-            .collect()
-    }
-
-    fn show(value: &Self::Value) -> String {
-        let shown: Vec<_> = value.iter().map(K::show).collect();
-        format!("[{}]", shown.join(", "))
-    }
-
-    fn read(raw: &Raw) -> Result<Self::Value, String> {
-        match raw {
-            Raw::Variable(text) => Self::parse(text),
-            Raw::Words(words) => {
-                let mut all = Vec::new();
-                for word in words {
-                    all.append(&mut Self::parse(word)?);
-                }
-                Ok(all)
-            }
-            Raw::Item(Item::List(items)) => items
-                .iter()
-                .map(|item| K::read(&Raw::Item(item.clone())))
-                .collect(),
-            Raw::Item(Item::Text(text)) => Self::parse(text),
-            Raw::Item(other) => Err(format!(
-                "must be an array of strings, not {}",
-                other.type_name()
-            )),
-        }
-    }
-}
-
-/// `NAME=VALUE` pairs; in TOML a table or an array of them, in a variable words as a shell has them. `K` reads the
-/// name.
-pub(crate) struct Pairs<K>(PhantomData<K>);
-
-impl<K: Kind<Value = String>> Pairs<K> {
-    fn pair(word: &str) -> Result<(String, String), String> {
-        let (name, value) = word
-            .split_once('=')
-            .filter(|(name, _)| !name.trim().is_empty())
-            .ok_or_else(|| format!("{word:?} must be NAME=VALUE"))?;
-        Ok((K::parse(name)?, Text::parse(value)?))
-    }
-}
-
-impl<K: Kind<Value = String>> Kind for Pairs<K> {
-    type Value = Vec<(String, String)>;
-    const FORM: Form = Form::Many;
-
-    fn parse(word: &str) -> Result<Self::Value, String> {
-        Ok(vec![Self::pair(word)?])
-    }
-
-    fn show(value: &Self::Value) -> String {
-        let shown: Vec<_> = value
-            .iter()
-            .map(|(name, value)| quoted(&format!("{name}={value}")))
-            .collect();
-        format!("[{}]", shown.join(", "))
-    }
-
-    fn read(raw: &Raw) -> Result<Self::Value, String> {
-        match raw {
-            Raw::Words(words) => words.iter().map(|word| Self::pair(word)).collect(),
-            Raw::Variable(text) => shlex::split(text)
-                .ok_or("must be NAME=VALUE words, its quotes closed")?
-                .iter()
-                .map(|word| Self::pair(word))
-                .collect(),
-            Raw::Item(Item::List(items)) => items
-                .iter()
-                .map(|item| Self::pair(&scalar(item, false)?))
-                .collect(),
-            Raw::Item(Item::Table(pairs)) => pairs
-                .iter()
-                .map(|(name, item)| Ok((K::parse(name)?, scalar(item, true)?)))
-                .collect(),
-            Raw::Item(Item::Text(text)) => Self::parse(text),
-            Raw::Item(other) => Err(format!(
-                "must be an array of \"NAME=VALUE\" or a table, not {}",
-                other.type_name()
-            )),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -690,35 +447,6 @@ mod tests {
         assert!(Switch::read(&number).is_err());
         assert!(File::read(&number).unwrap_err().contains("not a number"));
         assert!(Seconds::read(&Raw::Item(Item::Bool(true))).is_err());
-        assert!(Many::<Text>::read(&number).is_err());
         assert_eq!(Switch::read(&Raw::Item(Item::Bool(true))), Ok(true));
-        assert_eq!(
-            Maybe::<File>::read(&Raw::Item(Item::Text(String::new()))),
-            Ok(None)
-        );
-    }
-
-    #[test]
-    fn pairs_are_words_tables_or_arrays() {
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let text = |text: &str| Item::Text(text.to_owned());
-        let expected = Ok(vec![pair("A", "1=2"), pair("B", "x y")]);
-        let variable = Raw::Variable("A=1=2 'B=x y'".to_owned());
-        assert_eq!(Pairs::<Text>::read(&variable), expected);
-        let list = Raw::Item(Item::List(vec![text("A=1=2"), text("B=x y")]));
-        assert_eq!(Pairs::<Text>::read(&list), expected);
-        let table = vec![("A".to_owned(), text("1=2")), ("B".to_owned(), text("x y"))];
-        assert_eq!(
-            Pairs::<Text>::read(&Raw::Item(Item::Table(table))),
-            expected
-        );
-        for word in ["A", "=1", "'A=1"] {
-            assert!(Pairs::<Text>::read(&Raw::Variable(word.to_owned())).is_err());
-        }
-        assert_eq!(
-            Pairs::<HeaderName>::parse("x-ssl=on"),
-            Ok(vec![pair("X-SSL", "on")])
-        );
-        assert!(Pairs::<HeaderName>::parse("x ssl=on").is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::foreign::{FOREIGN, Foreign};
-use super::kind::{Item, Raw};
+use super::raw::{Item, Raw};
 use super::value::{did_you_mean, nearest};
 use super::{Config, SETTINGS, Setting, check, file};
 

@@ -5,26 +5,30 @@
 //! accumulates where the setting is a list; between sources the later list replaces the earlier. An empty variable
 //! counts as none, an empty text elsewhere as "no value" where a setting may be without.
 
+mod bind;
 mod check;
 mod declare;
 mod file;
 mod foreign;
 mod generate;
 mod kind;
+mod list;
 mod merge;
+mod raw;
 mod settings;
 mod value;
 
+pub use bind::Bind;
 pub use declare::{Reload, Setting};
 pub use kind::Form;
 pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
-pub use value::{AllowList, AppPath, Bind, HeaderMapping, LogLevel, LogTarget, WorkerClass};
+pub use value::{AllowList, AppPath, HeaderMapping, LogLevel, LogTarget, WorkerClass};
 
 pub(crate) use foreign::{FOREIGN, Takes};
 pub(crate) use generate::print;
-pub(crate) use kind::Raw;
 pub(crate) use merge::{CMD_ARGS, Given, Inputs, Merged, merge};
+pub(crate) use raw::Raw;
 
 /// Which settings differ between two configurations, by what has to be done about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

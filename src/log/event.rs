@@ -232,7 +232,8 @@ mod tests {
         let lines = lines_of(|| {
             tracing::info!("Listening at: {} ({})", "http://127.0.0.1:8000", 1);
             tracing::warn!(worker = 0, name = "a", text = "b c", "Slow");
-            tracing::error!(error = &error as &dyn std::error::Error, "Failed\n  at x\n");
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "Failed\n  at x\n");
             critical!("WORKER TIMEOUT (pid:{})", 7);
         });
         assert_eq!(
@@ -267,7 +268,6 @@ mod tests {
                 f.write_str("outer")
             }
         }
-        // tracing itself keeps an event within an event from the subscriber, or hands it on: both will do.
         let lines = lines_of(|| tracing::info!("{Chatty}"));
         assert_eq!(lines.last().unwrap(), "[INFO] outer\n");
     }
