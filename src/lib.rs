@@ -31,6 +31,7 @@ mod os;
 mod proto;
 mod scoreboard;
 mod server;
+mod trampoline;
 mod worker;
 
 pub use entry::{Server, binary, serve, try_serve};

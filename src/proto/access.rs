@@ -5,3 +5,9 @@ pub(crate) trait Sink {
     /// Takes a line with its line end; to be written later, with others.
     fn append(&self, line: &[u8]);
 }
+
+impl Sink for crate::log::AccessSink {
+    fn append(&self, line: &[u8]) {
+        Self::append(self, line);
+    }
+}

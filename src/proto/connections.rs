@@ -21,6 +21,9 @@ use crate::app::{Address, Ends};
 const STRIDE: u64 = 500;
 /// How long a draining worker waits for the first request of a connection it has accepted, in milliseconds.
 const DRAIN_FRESH: u64 = 1000;
+/// How long a draining worker waits for the next request of a connection that is kept alive, in milliseconds: one that
+/// is on its way when the drain begins is answered.
+const DRAIN_IDLE: u64 = 150;
 /// How long a closed connection is read from, so that the client gets to read our last answer, in milliseconds.
 const LINGER: u64 = 2000;
 /// So much of a request line is kept for the log.
@@ -226,6 +229,10 @@ impl Watch {
         self.sent.progress(bytes, self.clock.rate.get());
     }
 
+    fn drained_for(&self) -> u64 {
+        self.clock.now.get().saturating_sub(self.clock.drained.get())
+    }
+
     fn tick(&self, elapsed: u64, limits: &Limits) -> Option<Verdict> {
         let age = self.clock.now.get().saturating_sub(self.since.get());
         // The phase began up to a stride after the clock's last move.
@@ -236,14 +243,12 @@ impl Watch {
         match self.phase.get() {
             Phase::Fresh if past(limits.header) => Some(Verdict::Close),
             Phase::Fresh if self.draining() => {
-                let drained = self
-                    .clock
-                    .now
-                    .get()
-                    .saturating_sub(self.clock.drained.get());
-                (age.min(drained) > DRAIN_FRESH).then_some(Verdict::Close)
+                (age.min(self.drained_for()) > DRAIN_FRESH).then_some(Verdict::Close)
             }
             Phase::Idle if past(limits.keepalive) => Some(Verdict::Close),
+            Phase::Idle if self.draining() => {
+                (age.min(self.drained_for()) >= DRAIN_IDLE).then_some(Verdict::Close)
+            }
             Phase::Head if past(limits.header) => Some(Verdict::SlowHead),
             Phase::Lingering if past(LINGER) => Some(Verdict::Close),
             Phase::Receiving if limits.body > 0 && self.received.tick(elapsed, limits.body) => {
@@ -316,16 +321,13 @@ impl Connections {
         }
     }
 
-    /// No more requests: idle connections close now; those with a request, or part of one, are answered with
-    /// `Connection: close`; those that have not sent anything yet have a second for it.
-    pub(crate) fn drain(&self) {
+    /// No more requests: those with a request, or part of one, are answered with `Connection: close`; those that are kept
+    /// alive have a moment for one that is on its way, those that have not sent anything yet a second. To be swept
+    /// more often from now on.
+    pub(crate) fn drain(&self, now: Instant) {
+        self.sweep(now);
         self.clock.draining.set(true);
         self.clock.drained.set(self.clock.now.get());
-        for (_, watch) in &*self.slots.borrow() {
-            if watch.phase() == Phase::Idle {
-                watch.wake();
-            }
-        }
     }
 
     /// Cuts every connection and logs each.

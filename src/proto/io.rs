@@ -298,12 +298,11 @@ impl Wire {
         let watch = self.watch();
         let verdict = watch.verdict();
         if inlet.is_idle() {
-            let fresh = watch.phase() == Phase::Fresh;
-            if verdict.is_some() || (watch.draining() && !fresh) {
+            if verdict.is_some() {
                 self.ended.set(true);
                 return Poll::Ready(());
             }
-            if !fresh {
+            if watch.phase() != Phase::Fresh {
                 watch.enter(Phase::Idle);
             }
         } else if inlet.in_body() {

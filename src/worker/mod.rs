@@ -25,6 +25,8 @@ use gate::{Gate, Permit};
 const BEAT: Duration = Duration::from_secs(1);
 /// How often connections past their deadlines are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
+/// The same while the worker waits for them to end.
+const LAST_SWEEPS: Duration = Duration::from_millis(50);
 /// What is left to the clients of a worker whose master died.
 const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 
@@ -159,7 +161,7 @@ impl<H: Host> Worker<H> {
             Leaving::Finish(within) => {
                 // The acceptors wake up and take what waits in the kernel's queue before connections are told.
                 tokio::task::yield_now().await;
-                self.service.connections().drain();
+                self.service.connections().drain(Instant::now());
                 self.finish(within).await;
             }
         }
@@ -228,8 +230,13 @@ impl<H: Host> Worker<H> {
         let gate = Rc::clone(&self.gate);
         let empty = timeout(within, gate.empty());
         let mut empty = std::pin::pin!(empty);
+        let mut sweeps = interval(LAST_SWEEPS);
         loop {
             let told = tokio::select! {
+                _ = sweeps.tick() => {
+                    self.service.connections().sweep(Instant::now());
+                    continue;
+                }
                 done = &mut empty => {
                     if done.is_err() {
                         self.service.connections().abort_all();
