@@ -18,6 +18,9 @@
 pub mod app;
 pub mod config;
 pub mod error;
+/// Not part of the interface: open to the benches and fuzz targets.
+#[doc(hidden)]
+pub mod proto;
 
 mod channel;
 mod heartbeat;
@@ -25,7 +28,6 @@ mod listener;
 mod log;
 mod master;
 mod os;
-mod proto;
 mod scoreboard;
 mod server;
 mod worker;

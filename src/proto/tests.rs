@@ -40,6 +40,7 @@ fn settings() -> Settings {
             &["SCRIPT_NAME".to_owned()],
             HeaderMapping::Drop,
         ),
+        access_log_format: "%(r)s %(s)s %(b)s".to_owned(),
         max_requests: 0,
         max_requests_jitter: 0,
     }
