@@ -51,6 +51,10 @@ enum Cut {
 
 /// What the fields of a response come to.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what was seen, each by itself"
+)]
 struct Fields {
     length: Option<u64>,
     close: bool,

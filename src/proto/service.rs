@@ -133,7 +133,7 @@ impl<A: App> Future for Answer<A> {
             match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(answer)) => {
-                    outcome = Some(answer.map_err(|error| chain(&*error)))
+                    outcome = Some(answer.map_err(|error| chain(&*error)));
                 }
                 Err(_) => outcome = Some(Err("the app panicked".to_owned())),
             }

@@ -407,3 +407,93 @@ fn one_message_passes_at_a_time() {
     assert_eq!(guard.look(&rules, b"GET").pass, 0);
     assert!(!guard.at_boundary() && !guard.in_body());
 }
+
+/// Small numbers that look random, the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % 1_000_003).unwrap_or(0) % sides
+    }
+}
+
+/// Requests with some bytes changed, put in, or left out.
+fn mutants(seeds: &[&[u8]], rounds: usize, mut check: impl FnMut(&[u8])) {
+    let spice = b"\r\n\t \0:;=,_*#%/?\"<\x7f\x80\xff5aAZ{}[]@\\\x0b\x1f";
+    let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+    for round in 0..rounds {
+        let mut input = seeds[round % seeds.len()].to_vec();
+        for _ in 0..=dice.roll(3) {
+            let at = dice.roll(input.len());
+            let byte = spice[dice.roll(spice.len())];
+            match dice.roll(4) {
+                0 => input[at] = byte,
+                1 => input.insert(at, byte),
+                2 => drop(input.remove(at)),
+                _ => {
+                    let to = (at + dice.roll(20)).min(input.len());
+                    let copy = input[at..to].to_vec();
+                    let into = dice.roll(input.len());
+                    input.splice(into..into, copy);
+                }
+            }
+        }
+        check(&input);
+    }
+}
+
+const SEEDS: [&[u8]; 6] = [
+    b"GET /a/b?c=d HTTP/1.1\r\nHost: localhost:8000\r\nUser-Agent: x y\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+    b"GET http://example.com:80/a?b HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n",
+    b"\r\nGET / HTTP/1.0\r\nExpect: 100-continue\r\nX_Y: z\r\n\r\n",
+];
+
+#[test]
+fn no_head_passes_that_the_parser_behind_refuses() {
+    let mut heads = 0;
+    mutants(&SEEDS, 50_000, |input| {
+        let rules = rules();
+        let Look {
+            head: Some(end), ..
+        } = Guard::new().look(&rules, input)
+        else {
+            return;
+        };
+        heads += 1;
+        let head = &input[..end];
+        let mut fields = [httparse::EMPTY_HEADER; 5];
+        let mut request = httparse::Request::new(&mut fields);
+        let text = input.escape_ascii();
+        assert_eq!(
+            request.parse(head),
+            Ok(httparse::Status::Complete(end)),
+            "{text}"
+        );
+        assert!(
+            http::Uri::try_from(request.path.unwrap_or_default()).is_ok(),
+            "{text}"
+        );
+        for field in request.headers {
+            assert!(
+                http::HeaderName::from_bytes(field.name.as_bytes()).is_ok(),
+                "{text}"
+            );
+            assert!(http::HeaderValue::from_bytes(field.value).is_ok(), "{text}");
+        }
+    });
+    assert!(
+        heads > 5_000,
+        "only {heads} heads passed: the comparison is worth nothing"
+    );
+}
+
+#[test]
+fn mutants_do_not_depend_on_where_they_are_cut() {
+    mutants(&SEEDS, 2_000, |input| drop(refusal(input)));
+}
