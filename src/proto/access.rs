@@ -1,0 +1,13 @@
+//! The access log.
+
+/// Where lines of the access log are gathered.
+pub(crate) trait Sink {
+    /// Takes a line with its line end; to be written later, with others.
+    fn append(&self, line: &[u8]);
+}
+
+impl Sink for crate::log::AccessSink {
+    fn append(&self, line: &[u8]) {
+        Self::append(self, line);
+    }
+}
