@@ -29,6 +29,8 @@ mod log;
 mod master;
 mod os;
 mod proto;
+#[cfg(feature = "python")]
+mod pyentry;
 mod scoreboard;
 mod server;
 mod trampoline;

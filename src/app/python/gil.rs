@@ -42,23 +42,20 @@ pub(super) fn acquire() {
 
 /// What a fork of a process that holds an interpreter needs around it; see `PyOS_BeforeFork`.
 #[derive(Clone, Copy, Debug)]
-pub struct ForkHooks {
+pub(crate) struct ForkHooks {
     /// In the parent, before.
-    pub before: fn(),
+    pub(crate) before: fn(),
     /// In the parent, after.
-    pub parent: fn(),
+    pub(crate) parent: fn(),
     /// In the child, first of all.
-    pub child: fn(),
+    pub(crate) child: fn(),
 }
 
-/// The hooks of CPython. They belong on the thread that holds the GIL, which the child holds as well afterwards.
-#[must_use]
-pub fn fork_hooks(_: Python<'_>) -> ForkHooks {
-    ForkHooks { before, parent, child }
-}
+/// The hooks of `CPython`. They belong on the thread that holds the GIL, which the child holds as well afterwards.
+pub(super) const FORK_HOOKS: ForkHooks = ForkHooks { before, parent, child };
 
 fn before() {
-    // SAFETY: the master calls it on the thread that `fork_hooks` saw attached.
+    // SAFETY: the master calls it on the thread that holds the GIL.
     unsafe { ffi::PyOS_BeforeFork() };
 }
 

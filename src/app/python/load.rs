@@ -11,6 +11,27 @@ use super::object::Ref;
 use super::traceback;
 use crate::app::BootError;
 
+/// Makes `os.environ` what the environment is: it was read at the start of the interpreter, and `--env` came after that.
+pub(super) fn sync_environment(py: Python<'static>) -> Result<(), BootError> {
+    let sync = || -> PyResult<()> {
+        let environ = py.import("os")?.getattr("environ")?;
+        let before = environ.call_method0("copy")?.cast_into::<PyDict>()?;
+        for (name, value) in std::env::vars_os() {
+            if !before.get_item(&name)?.is_some_and(|old| old.eq(&value).unwrap_or(false)) {
+                environ.set_item(&name, value)?;
+            }
+            before.set_item(name, py.None())?;
+        }
+        for (name, value) in before.iter() {
+            if !value.is_none() {
+                environ.del_item(name)?;
+            }
+        }
+        Ok(())
+    };
+    sync().map_err(|error| boot(py, &error))
+}
+
 /// Puts the working directory, then `extra`, at the front of `sys.path`.
 ///
 /// Gunicorn: `Application.chdir` and `--pythonpath`.

@@ -24,46 +24,69 @@ use self::wsgi::{Multithread, Wsgi};
 use crate::app::BootError;
 use crate::config::{AppPath, Config, WorkerClass};
 
-pub use self::gevent::{GeventApp, GeventCall, GeventHost};
-pub use self::gil::{ForkHooks, fork_hooks};
-pub use self::sync::{SyncApp, SyncCall, SyncHost};
-pub use self::wsgi::{AppFailed, PyBody};
+pub(crate) use self::gevent::GeventHost;
+pub(crate) use self::gil::ForkHooks;
+pub(crate) use self::sync::SyncHost;
 
-/// The driver for a worker class: `auto` is gevent where that is installed.
-#[must_use]
-pub fn resolve(py: Python<'_>, class: WorkerClass) -> WorkerClass {
-    let found = || -> PyResult<bool> {
-        // Not `importlib.util`, which imports threading; and nothing of gevent itself: the master has no use for it.
-        let finder = py.import("importlib.machinery")?.getattr("PathFinder")?;
-        Ok(!finder.call_method1("find_spec", ("gevent",))?.is_none())
-    };
-    match class {
-        WorkerClass::Auto if found().unwrap_or(false) => WorkerClass::Gevent,
-        WorkerClass::Auto => WorkerClass::Sync,
-        WorkerClass::Sync | WorkerClass::Gevent => class,
-    }
-}
-
-/// The interpreter, as a host has it.
+/// The interpreter that this process is.
+///
+/// Whoever has one is on the thread that holds the GIL: it is made once, from the token that `main` of the extension module
+/// gets, and cannot be sent.
 #[derive(Clone, Copy)]
-struct Python3(Python<'static>);
+pub(crate) struct Interpreter(Python<'static>);
 
-impl std::fmt::Debug for Python3 {
+impl std::fmt::Debug for Interpreter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Python3")
+        f.write_str("Interpreter")
     }
 }
 
-impl Python3 {
-    fn new(py: Python<'_>) -> Self {
+impl Interpreter {
+    /// For the time of the call that `py` comes from, in which the process spends its life.
+    pub(crate) fn new(py: Python<'_>) -> Self {
         Self(object::token(py))
+    }
+
+    /// What a fork needs around it.
+    #[expect(clippy::unused_self, reason = "there has to be an interpreter")]
+    pub(crate) fn fork_hooks(self) -> ForkHooks {
+        gil::FORK_HOOKS
+    }
+
+    /// The driver for a worker class: `auto` is gevent where that is installed.
+    pub(crate) fn resolve(self, class: WorkerClass) -> WorkerClass {
+        match class {
+            WorkerClass::Auto if self.finds_gevent().unwrap_or(false) => WorkerClass::Gevent,
+            WorkerClass::Auto => WorkerClass::Sync,
+            WorkerClass::Sync | WorkerClass::Gevent => class,
+        }
+    }
+
+    /// Loads the app as a worker would, for `--check-config`.
+    ///
+    /// # Errors
+    /// What a worker would fail of.
+    pub(crate) fn check(self, config: &Config) -> Result<(), BootError> {
+        self.prepare(config)?;
+        if self.resolve(config.worker_class) == WorkerClass::Gevent {
+            gevent::patch(self.0)?;
+        }
+        self.load(config, Multithread::OneByOne).map(drop)
+    }
+
+    fn finds_gevent(self) -> PyResult<bool> {
+        // Not `importlib.util`, which imports threading; and nothing of gevent itself: the master has no use for it.
+        let finder = self.0.import("importlib.machinery")?.getattr("PathFinder")?;
+        Ok(!finder.call_method1("find_spec", ("gevent",))?.is_none())
     }
 
     fn token(self) -> Python<'static> {
         self.0
     }
 
-    fn extend_path(self, config: &Config) -> Result<(), BootError> {
+    /// Before anything of the app's is imported.
+    fn prepare(self, config: &Config) -> Result<(), BootError> {
+        load::sync_environment(self.0)?;
         load::extend_path(self.0, config.pythonpath.iter().map(AsRef::as_ref))
     }
 
@@ -74,27 +97,27 @@ impl Python3 {
         let signals = signals::Taken::now();
         let app = load::app(self.0, module, attribute.as_deref())?;
         for signal in signals.since() {
-            tracing::info!("The application handles {signal} itself.");
+            tracing::info!("The application has a handler of its own for {signal}.");
         }
         Wsgi::new(app, config, multithread).map_err(|error| load::boot(self.0, &error))
     }
 
     /// What the interpreter would do at its end; it is not ended itself, for that waits for daemon threads and greenlets.
     fn shutdown(self) {
-        let py = self.0;
-        let exit = || -> PyResult<()> {
-            py.import("atexit")?.call_method0("_run_exitfuncs")?;
-            let sys = py.import("sys")?;
-            for name in ["stdout", "stderr"] {
-                let stream = sys.getattr(name)?;
-                if !stream.is_none() {
-                    stream.call_method0("flush")?;
-                }
-            }
-            Ok(())
-        };
-        if let Err(error) = exit() {
-            tracing::error!("Error in an exit handler\n{}", traceback::text(py, &error));
+        if let Err(error) = self.run_exit_handlers() {
+            tracing::error!("Error in an exit handler\n{}", traceback::text(self.0, &error));
         }
+    }
+
+    fn run_exit_handlers(self) -> PyResult<()> {
+        self.0.import("atexit")?.call_method0("_run_exitfuncs")?;
+        let sys = self.0.import("sys")?;
+        for name in ["stdout", "stderr"] {
+            let stream = sys.getattr(name)?;
+            if !stream.is_none() {
+                stream.call_method0("flush")?;
+            }
+        }
+        Ok(())
     }
 }

@@ -90,6 +90,12 @@ pub(super) fn is_exhausted(iterator: &Bound<'static, PyIterator>) -> bool {
     hint == 0
 }
 
+/// How many references there are to an object.
+pub(super) fn references<T>(object: &Bound<'_, T>) -> isize {
+    // SAFETY: a live reference.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
 /// The contents of a `bytes`; a long one is not copied.
 pub(super) fn contents(object: &Bound<'static, PyBytes>) -> Bytes {
     let bytes = object.as_bytes();

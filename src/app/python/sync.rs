@@ -5,18 +5,19 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::Request;
 use http::request::Parts;
 use http_body::Body as _;
-use pyo3::prelude::*;
 
 use super::pace::{Mode, Pace};
 use super::reply::{Awaited, Outcome, Reply, reply};
-use super::wsgi::{Answer, AppFailed, Given, Input, Multithread, PyBody, Wsgi};
-use super::{Python3, gil};
+use super::wsgi::{
+    Answer, AppFailed, Given, Input, Later, Multithread, PyBody, Rest, Wsgi, failed, refused,
+};
+use super::{Interpreter, gil};
 use crate::app::{App, Body, BootError, Host, Origin};
 use crate::channel::WorkerContext;
 use crate::error::AnyError;
@@ -26,15 +27,14 @@ const BATCH: Duration = Duration::from_micros(500);
 
 /// Hosts a WSGI app in the worker's one thread.
 #[derive(Debug)]
-pub struct SyncHost {
-    python: Python3,
+pub(crate) struct SyncHost {
+    python: Interpreter,
 }
 
 impl SyncHost {
-    /// A host in the interpreter that `py` stands for.
-    #[must_use]
-    pub fn new(py: Python<'_>) -> Self {
-        Self { python: Python3::new(py) }
+    /// A host in this process's interpreter.
+    pub(crate) fn new(interpreter: Interpreter) -> Self {
+        Self { python: interpreter }
     }
 }
 
@@ -42,7 +42,7 @@ impl Host for SyncHost {
     type App = SyncApp;
 
     fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
-        self.python.extend_path(&context.config)
+        self.python.prepare(&context.config)
     }
 
     fn hooks(&self, builder: &mut tokio::runtime::Builder, idle: Box<dyn Fn() + Send + Sync>) {
@@ -59,7 +59,7 @@ impl Host for SyncHost {
             wsgi,
             pace: Pace::new(),
             jobs: RefCell::default(),
-            runner: RefCell::new(None),
+            later: Rc::default(),
         });
         tokio::task::spawn_local(Batch(Rc::clone(&inner)));
         Ok(SyncApp(inner))
@@ -71,13 +71,14 @@ impl Host for SyncHost {
 }
 
 /// A WSGI app under the `sync` driver.
-pub struct SyncApp(Rc<Inner>);
+pub(crate) struct SyncApp(Rc<Inner>);
 
 struct Inner {
     wsgi: Wsgi,
     pace: Pace,
+    /// Requests that wait for their batch.
     jobs: RefCell<VecDeque<Job>>,
-    runner: RefCell<Option<Waker>>,
+    later: Rc<Later>,
 }
 
 struct Job {
@@ -112,7 +113,7 @@ impl App for SyncApp {
 
 /// The answer to one request.
 #[derive(Debug)]
-pub struct SyncCall(Stage);
+pub(crate) struct SyncCall(Stage);
 
 enum Stage {
     /// The body is on its way: an app that runs inline could not wait for it.
@@ -151,7 +152,7 @@ impl Future for SyncCall {
                             Some((parts, origin)) => gathering.inner.submit(parts, origin, input),
                             None => Stage::Over,
                         },
-                        Err(error) => Stage::Answered(Err(error)),
+                        Err(error) => Stage::Answered(refused(error)),
                     }
                 }
                 Stage::Queued(awaited) => {
@@ -186,9 +187,7 @@ impl Inner {
             Mode::Batch => {
                 let (reply, awaited) = reply();
                 self.jobs.borrow_mut().push_back(Job { parts, origin, input, reply });
-                if let Some(runner) = &*self.runner.borrow() {
-                    runner.wake_by_ref();
-                }
+                self.later.wake();
                 Stage::Queued(awaited)
             }
         }
@@ -197,19 +196,27 @@ impl Inner {
     fn serve(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
         let context = Rc::new(self.wsgi.context()?);
         let answer = context
-            .run(|| self.wsgi.call(parts, origin, Given::Gathered(input), &context, None))
-            .map_err(|error| super::wsgi::failed(self.wsgi.py(), "request", &error))??;
+            .run(|| self.wsgi.call(parts, origin, Given::Gathered(input), None))
+            .map_err(|error| failed(self.wsgi.py(), &error))??;
         Ok(match answer {
             Answer::Whole(response) => response,
-            Answer::File(head, file) => head.with(PyBody::file(file)),
-            Answer::Stream(head, source) => head.with(PyBody::pulled(source, context)),
+            Answer::File(head, file) => {
+                head.with(PyBody::file(file, context, Rc::clone(&self.later)))
+            }
+            Answer::Stream(head, mut source) => match source.take_whole() {
+                Some(whole) => {
+                    self.later.leave(Rest::Source(source), context);
+                    head.with(PyBody::whole(whole))
+                }
+                None => head.with(PyBody::pulled(source, context, Rc::clone(&self.later))),
+            },
             // `write()` gathers here.
             Answer::Rest(_) => return Err(AppFailed::Abandoned.into()),
         })
     }
 }
 
-/// The task that serves what was gathered.
+/// The task that serves what was gathered, and does what was left for later.
 struct Batch(Rc<Inner>);
 
 impl Future for Batch {
@@ -217,19 +224,25 @@ impl Future for Batch {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let inner = &self.0;
-        if inner.runner.borrow().is_none() {
-            *inner.runner.borrow_mut() = Some(cx.waker().clone());
-        }
+        inner.later.done_by(cx.waker());
         let begin = Instant::now();
-        let mut before = begin;
+        // What this batch leaves is for the next turn, when its answers are on their way.
+        for _ in 0..inner.later.len() {
+            inner.later.do_one();
+            if begin.elapsed() >= BATCH {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        let mut before = Instant::now();
         loop {
             let Some(job) = inner.jobs.borrow_mut().pop_front() else { return Poll::Pending };
             if job.reply.is_abandoned() {
                 continue;
             }
             let outcome = inner.serve(&job.parts, &job.origin, job.input);
-            if let Some(waker) = job.reply.send(outcome) {
-                waker.wake();
+            if let Some(task) = job.reply.send(outcome) {
+                task.wake();
             }
             let now = Instant::now();
             inner.pace.record(now - before);

@@ -15,7 +15,9 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::fd::RawFd;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use http::Request;
 use http::request::Parts;
@@ -28,9 +30,9 @@ use self::hub::Hub;
 use self::output::Output;
 use self::turns::Turns;
 use super::load;
-use super::reply::{Outcome, Reply, reply};
-use super::wsgi::{Answer, AppFailed, Given, Input, Multithread, PyBody, Wsgi, failed};
-use super::Python3;
+use super::reply::{Awaited, Outcome, Reply, reply};
+use super::wsgi::{Answer, Given, Input, Multithread, PyBody, Wsgi, failed, refused};
+use super::Interpreter;
 use crate::app::{App, Body, BootError, Host, Origin};
 use crate::channel::WorkerContext;
 use crate::error::{AnyError, Exit};
@@ -52,29 +54,30 @@ const fn cstr(text: &str) -> &std::ffi::CStr {
 }
 
 /// Hosts a WSGI app under gevent.
-#[derive(Debug)]
-pub struct GeventHost {
-    python: Python3,
+pub(crate) struct GeventHost {
+    python: Interpreter,
     board: Rc<Board>,
     /// What the worker does before it waits.
     idle: RefCell<Option<Box<dyn Fn() + Send + Sync>>>,
     /// The epoll descriptors there were before the runtime.
     before: RefCell<Vec<RawFd>>,
-    /// The runtime's.
-    epoll: Cell<Option<RawFd>>,
     app: RefCell<Option<Rc<Inner>>>,
 }
 
+impl std::fmt::Debug for GeventHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GeventHost").finish_non_exhaustive()
+    }
+}
+
 impl GeventHost {
-    /// A host in the interpreter that `py` stands for.
-    #[must_use]
-    pub fn new(py: Python<'_>) -> Self {
+    /// A host in this process's interpreter.
+    pub(crate) fn new(interpreter: Interpreter) -> Self {
         Self {
-            python: Python3::new(py),
+            python: interpreter,
             board: Rc::default(),
             idle: RefCell::default(),
             before: RefCell::default(),
-            epoll: Cell::new(None),
             app: RefCell::default(),
         }
     }
@@ -84,16 +87,13 @@ impl Host for GeventHost {
     type App = GeventApp;
 
     fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
-        self.python.extend_path(&context.config)?;
+        self.python.prepare(&context.config)?;
         let py = self.python.token();
-        let glue = glue(py).map_err(|error| load::boot(py, &error))?;
-        let late = glue
-            .call_method0("patch")
-            .and_then(|late| late.extract::<Vec<String>>())
-            .map_err(|error| load::boot(py, &error))?;
-        for what in late {
-            tracing::warn!("gevent patched the standard library late: {what}");
-        }
+        patch(py)?;
+        // Here and not in `load`, which runs in the hub: an app may wait for something while it is imported.
+        let wsgi = self.python.load(&context.config, Multithread::Interleaved)?;
+        let hub = Hub::new(py, Rc::clone(&self.board)).map_err(|error| load::boot(py, &error))?;
+        self.app.replace(Some(Rc::new(Inner { wsgi, hub: Rc::new(hub) })));
         Ok(())
     }
 
@@ -102,15 +102,9 @@ impl Host for GeventHost {
         self.idle.replace(Some(idle));
     }
 
-    async fn load(&self, context: &WorkerContext) -> Result<GeventApp, BootError> {
-        let before = self.before.take();
-        self.epoll.set(epolls().into_iter().find(|fd| !before.contains(fd)));
-        let wsgi = self.python.load(&context.config, Multithread::Interleaved)?;
-        let py = wsgi.py();
-        let hub = Hub::new(py, Rc::clone(&self.board)).map_err(|error| load::boot(py, &error))?;
-        let inner = Rc::new(Inner { wsgi, hub: Rc::new(hub) });
-        self.app.replace(Some(Rc::clone(&inner)));
-        Ok(GeventApp(inner))
+    async fn load(&self, _: &WorkerContext) -> Result<GeventApp, BootError> {
+        let app = self.app.borrow().clone();
+        app.map(GeventApp).ok_or_else(|| BootError::Boot("the worker has not booted".into()))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
@@ -118,7 +112,9 @@ impl Host for GeventHost {
     }
 
     fn drive(&self, runtime: LocalRuntime, main: impl Future<Output = Exit> + 'static) -> Exit {
-        let (Some(epoll), Some(app)) = (self.epoll.get(), self.app.take()) else {
+        let before = self.before.take();
+        let epoll = epolls().into_iter().find(|fd| !before.contains(fd));
+        let (Some(epoll), Some(app)) = (epoll, self.app.borrow().clone()) else {
             tracing::error!("Tokio's epoll descriptor was not found: is /proc mounted?");
             return Exit::WorkerBoot;
         };
@@ -142,6 +138,21 @@ impl Host for GeventHost {
     }
 }
 
+/// Patches the standard library, which the app is then written against.
+///
+/// # Errors
+/// Where there is no gevent.
+pub(super) fn patch(py: Python<'static>) -> Result<(), BootError> {
+    let late = glue(py)
+        .and_then(|glue| glue.call_method0("patch"))
+        .and_then(|late| late.extract::<Vec<String>>())
+        .map_err(|error| load::boot(py, &error))?;
+    for what in late {
+        tracing::warn!("gevent patches the standard library late: {what}");
+    }
+    Ok(())
+}
+
 fn glue(py: Python<'static>) -> PyResult<Bound<'static, PyModule>> {
     let modules = py.import("sys")?.getattr("modules")?;
     let name = c"rgun_async._gevent";
@@ -157,9 +168,10 @@ fn glue(py: Python<'static>) -> PyResult<Bound<'static, PyModule>> {
 fn drive(py: Python<'static>, turns: Turns, epoll: RawFd) -> PyResult<Exit> {
     let turns = Bound::new(py, turns)?;
     let driven = glue(py)?.call_method1("drive", (&turns, epoll));
-    turns.get().close();
+    let turns = turns.borrow();
+    turns.close();
     driven?;
-    Ok(turns.get().exit().unwrap_or(Exit::Internal))
+    Ok(turns.exit().unwrap_or(Exit::Internal))
 }
 
 /// The epoll descriptors of this process.
@@ -176,7 +188,7 @@ fn epolls() -> Vec<RawFd> {
 }
 
 /// A WSGI app under the `gevent` driver.
-pub struct GeventApp(Rc<Inner>);
+pub(crate) struct GeventApp(Rc<Inner>);
 
 struct Inner {
     wsgi: Wsgi,
@@ -209,54 +221,73 @@ impl App for GeventApp {
     fn call(&self, request: Request<Body>, origin: Origin) -> GeventCall {
         let (parts, body) = request.into_parts();
         if body.is_end_stream() {
-            return GeventCall::Queued(self.0.submit(parts, origin, Awaiting::Gathered(Input::Empty)));
+            return self.0.queued(parts, origin, Awaiting::Gathered(Input::Empty));
         }
         if body.size_hint().upper().is_some_and(|length| length <= GATHERED) {
             let inner = Rc::clone(&self.0);
-            return GeventCall::Gathering(Box::pin(async move {
-                let input = Input::gather(body).await?;
-                inner.submit(parts, origin, Awaiting::Gathered(input)).await
-            }));
+            return GeventCall(Stage::Gathering(Box::pin(async move {
+                match Input::gather(body).await {
+                    Ok(input) => inner.submit(parts, origin, Awaiting::Gathered(input)).await,
+                    Err(error) => refused(error),
+                }
+            })));
         }
-        let (stream, fill) = match input::stream(&self.0.hub, body) {
-            Ok(stream) => stream,
-            Err(error) => {
-                let error = failed(self.0.wsgi.py(), "a request's body", &error);
-                return GeventCall::Gathering(Box::pin(std::future::ready(Err(error))));
+        match input::stream(&self.0.hub, body) {
+            Ok((stream, fill)) => {
+                tokio::task::spawn_local(counted(fill));
+                self.0.queued(parts, origin, Awaiting::Stream(stream.unbind()))
             }
-        };
-        tokio::task::spawn_local(counted(fill));
-        GeventCall::Queued(self.0.submit(parts, origin, Awaiting::Stream(stream.unbind())))
+            Err(error) => {
+                let error = failed(self.0.wsgi.py(), &error);
+                GeventCall(Stage::Gathering(Box::pin(std::future::ready(Err(error)))))
+            }
+        }
     }
 }
 
 /// The answer to one request.
-pub enum GeventCall {
+pub(crate) struct GeventCall(Stage);
+
+enum Stage {
     /// The body is on its way.
-    Gathering(std::pin::Pin<Box<dyn Future<Output = Outcome>>>),
+    Gathering(Pin<Box<dyn Future<Output = Outcome>>>),
     /// A greenlet has it, or will.
-    Queued(super::reply::Awaited),
+    Queued(Awaited),
+}
+
+impl std::fmt::Debug for GeventCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stage = match self.0 {
+            Stage::Gathering(_) => "Gathering",
+            Stage::Queued(_) => "Queued",
+        };
+        f.debug_tuple("GeventCall").field(&stage).finish()
+    }
 }
 
 impl Future for GeventCall {
     type Output = Outcome;
 
     fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Outcome> {
-        match &mut *self {
-            Self::Gathering(future) => future.as_mut().poll(cx),
-            Self::Queued(awaited) => std::pin::Pin::new(awaited).poll(cx),
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome> {
+        match &mut self.0 {
+            Stage::Gathering(future) => future.as_mut().poll(cx),
+            Stage::Queued(awaited) => Pin::new(awaited).poll(cx),
         }
     }
 }
 
 impl Inner {
-    fn submit(&self, parts: Parts, origin: Origin, input: Awaiting) -> super::reply::Awaited {
+    fn submit(&self, parts: Parts, origin: Origin, input: Awaiting) -> Awaited {
         let (reply, awaited) = reply();
         self.hub.board.jobs.borrow_mut().push_back(Job { parts, origin, input, reply });
         awaited
+    }
+
+    fn queued(&self, parts: Parts, origin: Origin, input: Awaiting) -> GeventCall {
+        GeventCall(Stage::Queued(self.submit(parts, origin, input)))
     }
 
     /// Serves one request, in a greenlet.
@@ -278,14 +309,14 @@ impl Inner {
         output: &Rc<Output>,
     ) -> Result<(), AnyError> {
         let py = self.wsgi.py();
-        let context = Rc::new(self.wsgi.context()?);
+        let context = self.wsgi.context()?;
         let input = match input {
             Awaiting::Gathered(input) => Given::Gathered(input),
             Awaiting::Stream(stream) => Given::Object(stream.into_bound(py).into_any()),
         };
         let sink = Rc::clone(output);
         let ran = context.run(|| -> Result<(), AnyError> {
-            match self.wsgi.call(parts, origin, input, &context, Some(sink))? {
+            match self.wsgi.call(parts, origin, input, Some(sink))? {
                 Answer::Whole(response) => output.answer(Ok(response)),
                 Answer::File(head, file) => output.file(head, file),
                 Answer::Stream(head, source) => output.stream(Some(head), source),
@@ -293,9 +324,6 @@ impl Inner {
             }
             Ok(())
         });
-        ran.unwrap_or_else(|error| {
-            let _: AnyError = failed(py, "request", &error);
-            Err(AppFailed::Raised.into())
-        })
+        ran.unwrap_or_else(|error| Err(failed(py, &error)))
     }
 }

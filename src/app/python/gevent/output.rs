@@ -11,7 +11,9 @@ use pyo3::prelude::*;
 use super::hub::Hub;
 use super::pipe::{Pipe, Room, Side, Taken};
 use crate::app::python::reply::{Outcome, Reply};
-use crate::app::python::wsgi::{ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source};
+use crate::app::python::wsgi::{
+    ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source, failed,
+};
 use crate::error::AnyError;
 
 type Outgoing = Pipe<AnyError, Py<PyAny>>;
@@ -35,6 +37,10 @@ impl Output {
     pub(super) fn answer(&self, outcome: Outcome) {
         let reply = self.reply.take();
         if let Some(reply) = reply {
+            if let (Err(error), true) = (&outcome, reply.is_abandoned()) {
+                // Nobody else will.
+                tracing::error!("Error handling a request whose client has gone: {error}");
+            }
             if let Some(task) = reply.send(outcome) {
                 self.hub.board.wake(self.hub.py(), task);
             }
@@ -59,7 +65,13 @@ impl Output {
     /// Sends all that `source` gives; with a `head` first, unless `write()` has sent that.
     pub(super) fn stream(&self, head: Option<Head>, mut source: Source) {
         let pipe = match head {
-            Some(head) => Some(self.begin(head, None)),
+            Some(head) => match source.take_whole() {
+                Some(whole) => {
+                    self.answer(Ok(head.with(PyBody::whole(whole))));
+                    return source.finish();
+                }
+                None => Some(self.begin(head, None)),
+            },
             None => self.pipe.borrow().clone(),
         };
         let Some(pipe) = pipe else { return };
@@ -69,14 +81,14 @@ impl Output {
                 Some(Ok(chunk)) => match self.send(&pipe, chunk) {
                     Ok(Room::Closed) => break Ok(()),
                     Ok(Room::Free | Room::Full) => {}
-                    Err(error) => break Err(source.failed(&error)),
+                    Err(error) => break Err(failed(self.hub.py(), &error)),
                 },
-                Some(Err(error)) => break Err(source.failed(&error)),
+                Some(Err(error)) => break Err(failed(self.hub.py(), &error)),
             }
         };
         // The client need not wait for the app's `close()`.
         self.hub.tell(pipe.finish(end));
-        drop(source);
+        source.finish();
     }
 
     /// Sends a file.
@@ -88,18 +100,9 @@ impl Output {
                 Ok(Some(block)) => match self.send(&pipe, block) {
                     Ok(Room::Closed) => break Ok(()),
                     Ok(Room::Free | Room::Full) => {}
-                    Err(error) => {
-                        break Err(crate::app::python::wsgi::failed(
-                            self.hub.py(),
-                            "a file's response",
-                            &error,
-                        ));
-                    }
+                    Err(error) => break Err(failed(self.hub.py(), &error)),
                 },
-                Err(error) => {
-                    tracing::error!("Error in a file's response: {error}");
-                    break Err(error.into());
-                }
+                Err(error) => break Err(error.into()),
             }
         };
         self.hub.tell(pipe.finish(end));

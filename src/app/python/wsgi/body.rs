@@ -8,43 +8,60 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::file::Blocks;
+use super::later::{Later, Rest};
 use super::source::{Returned, Source};
 use crate::app::python::object::Context;
 use crate::error::AnyError;
 
 /// The body of a Python app's response.
-pub struct PyBody(Kind);
+pub(crate) struct PyBody(Kind);
 
 enum Kind {
     Done,
     Whole(Bytes),
     Pulled(Box<Pulled>),
-    File(Box<FileBody>),
+    File(Box<Sent>),
     Fed(Box<dyn Feed>),
 }
 
 /// A body that somebody else produces.
 pub(in crate::app::python) trait Feed {
     /// The next chunk.
-    fn poll_chunk(&self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Bytes, AnyError>>>;
+    fn poll_chunk(
+        &self,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Bytes, AnyError>>>;
     /// The length, where it is known.
     fn exact(&self) -> Option<u64>;
 }
 
 impl PyBody {
+    /// Bytes that are here.
     pub(in crate::app::python) fn whole(bytes: Bytes) -> Self {
         Self(if bytes.is_empty() { Kind::Done } else { Kind::Whole(bytes) })
     }
 
-    pub(in crate::app::python) fn pulled(source: Source, context: Rc<Context>) -> Self {
-        let pulled = Pulled { source: Some(source), context, breathe: false };
+    /// An iterable, pulled as the server asks for more: the server's back-pressure is the app's.
+    pub(in crate::app::python) fn pulled(
+        source: Source,
+        context: Rc<Context>,
+        later: Rc<Later>,
+    ) -> Self {
+        let pulled = Pulled { source: Some(source), context, later, breathe: false };
         Self(Kind::Pulled(Box::new(pulled)))
     }
 
-    pub(in crate::app::python) fn file(file: FileBody) -> Self {
-        Self(Kind::File(Box::new(file)))
+    /// A file, read as the server asks for more.
+    pub(in crate::app::python) fn file(
+        file: FileBody,
+        context: Rc<Context>,
+        later: Rc<Later>,
+    ) -> Self {
+        let FileBody { blocks, returned } = file;
+        Self(Kind::File(Box::new(Sent { blocks, returned: Some(returned), context, later })))
     }
 
+    /// What `feed` produces.
     pub(in crate::app::python) fn fed(feed: impl Feed + 'static) -> Self {
         Self(Kind::Fed(Box::new(feed)))
     }
@@ -79,7 +96,9 @@ impl Body for PyBody {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Kind::Pulled(pulled) => std::task::ready!(pulled.poll_chunk(cx)),
-            Kind::File(file) => file.read(),
+            Kind::File(file) => {
+                file.blocks.read().transpose().map(|block| block.map_err(AnyError::from))
+            }
             Kind::Fed(feed) => std::task::ready!(feed.poll_chunk(cx)),
         };
         if !matches!(chunk, Some(Ok(_))) {
@@ -89,7 +108,11 @@ impl Body for PyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Kind::Done)
+        match &self.0 {
+            Kind::Done => true,
+            Kind::File(file) => file.blocks.left() == 0,
+            Kind::Whole(_) | Kind::Pulled(_) | Kind::Fed(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -104,11 +127,11 @@ impl Body for PyBody {
     }
 }
 
-/// An iterable pulled as the server asks for more: the server's back-pressure is the app's.
 struct Pulled {
-    /// There until it has ended.
+    /// There until it is left for later.
     source: Option<Source>,
     context: Rc<Context>,
+    later: Rc<Later>,
     /// A chunk was given out: before the next one is made, the server gets the chance to send it.
     breathe: bool,
 }
@@ -119,74 +142,51 @@ impl Pulled {
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Bytes, AnyError>>> {
         let Some(source) = &mut self.source else { return Poll::Ready(None) };
-        if source.is_done() {
-            self.close();
-            return Poll::Ready(None);
-        }
         if std::mem::take(&mut self.breathe) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         match self.context.run(|| source.next()) {
+            Ok(None) => Poll::Ready(None),
             Ok(Some(Ok(chunk))) => {
-                self.breathe = !source.is_done();
+                self.breathe = true;
                 Poll::Ready(Some(Ok(chunk)))
             }
-            Ok(None) => {
-                self.close();
-                Poll::Ready(None)
-            }
             Ok(Some(Err(error))) | Err(error) => {
-                let failed = source.failed(&error);
-                self.close();
-                Poll::Ready(Some(Err(failed)))
+                Poll::Ready(Some(Err(super::failed(source.py(), &error))))
             }
-        }
-    }
-
-    /// Calls `close()` where the app's code belongs: in the request's context.
-    fn close(&mut self) {
-        if let Some(source) = self.source.take() {
-            // Should the context be entered already, the source is dropped all the same.
-            drop(self.context.run(|| drop(source)));
         }
     }
 }
 
 impl Drop for Pulled {
     fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// A file sent in blocks.
-pub(in crate::app::python) struct FileBody {
-    pub(in crate::app::python) blocks: Blocks,
-    /// There until it is closed.
-    returned: Option<Returned>,
-    context: Rc<Context>,
-}
-
-impl FileBody {
-    pub(super) fn new(blocks: Blocks, returned: Returned, context: Rc<Context>) -> Self {
-        Self { blocks, returned: Some(returned), context }
-    }
-
-    fn read(&mut self) -> Option<Result<Bytes, AnyError>> {
-        match self.blocks.read() {
-            Ok(block) => block.map(Ok),
-            Err(error) => {
-                tracing::error!("Error in a response: {error}");
-                Some(Err(error.into()))
-            }
+        if let Some(source) = self.source.take() {
+            self.later.leave(Rest::Source(source), Rc::clone(&self.context));
         }
     }
 }
 
-impl Drop for FileBody {
+/// A file as an answer.
+pub(in crate::app::python) struct FileBody {
+    pub(in crate::app::python) blocks: Blocks,
+    /// Its wrapper, to be closed.
+    pub(super) returned: Returned,
+}
+
+/// A file that the server reads.
+struct Sent {
+    blocks: Blocks,
+    /// There until it is left for later.
+    returned: Option<Returned>,
+    context: Rc<Context>,
+    later: Rc<Later>,
+}
+
+impl Drop for Sent {
     fn drop(&mut self) {
         if let Some(returned) = self.returned.take() {
-            drop(self.context.run(|| drop(returned)));
+            self.later.leave(Rest::File(returned), Rc::clone(&self.context));
         }
     }
 }

@@ -91,7 +91,6 @@ texts! {
 texts! {
     /// The values that many requests share.
     struct Values {
-        get = "GET",
         post = "POST",
         head = "HEAD",
         put = "PUT",

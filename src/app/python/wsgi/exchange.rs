@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyList, PySequence, PyString, PyTuple};
 use rustc_hash::FxHashMap;
 
 use super::head::{self, Head, Role};
-use crate::app::python::object::Ref;
+use crate::app::python::object::{Ref, references};
 
 /// How many exchanges are kept for later requests.
 const KEPT: usize = 128;
@@ -388,9 +388,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(parts) = self.parts.take() else { return };
         parts.state.reset();
-        let unused = parts.start_response.get_refcnt() == 1
-            && parts.write.get_refcnt() == 1
-            && parts.exchange.get_refcnt() == OWN_REFERENCES;
+        let unused = references(&parts.start_response) == 1
+            && references(&parts.write) == 1
+            && references(&parts.exchange) == OWN_REFERENCES;
         let mut free = self.pool.free.borrow_mut();
         if unused && free.len() < KEPT {
             free.push(parts);

@@ -17,6 +17,9 @@ use crate::app::python::object::Ref;
 /// What is read from a file at once.
 const BLOCK: u64 = 128 * 1024;
 
+/// The size of the blocks that an app's iteration gets, unless it says otherwise; Gunicorn's.
+const BLKSIZE: u16 = 8192;
+
 /// An iterable over the blocks of a file-like object.
 #[pyclass(frozen, module = "rgun_async._native")]
 pub(super) struct FileWrapper {
@@ -32,7 +35,7 @@ impl FileWrapper {
     fn new(py: Python<'_>, filelike: Py<PyAny>, blksize: Option<Py<PyAny>>) -> PyResult<Self> {
         let blksize = match blksize {
             Some(size) => size,
-            None => 8192.into_pyobject(py)?.into_any().unbind(),
+            None => BLKSIZE.into_pyobject(py)?.into_any().unbind(),
         };
         Ok(Self { filelike, blksize })
     }

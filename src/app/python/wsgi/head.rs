@@ -12,7 +12,7 @@ use hyper::ext::ReasonPhrase;
 
 /// A response's head, checked.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(in crate::app::python) struct Head {
     pub(super) status: StatusCode,
     /// Only where it is not the code's usual phrase.
     pub(super) reason: Option<ReasonPhrase>,
@@ -23,7 +23,7 @@ pub(super) struct Head {
 
 impl Head {
     /// The response of this head and `body`.
-    pub(super) fn with<B>(self, body: B) -> Response<B> {
+    pub(in crate::app::python) fn with<B>(self, body: B) -> Response<B> {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;

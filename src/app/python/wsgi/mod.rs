@@ -7,12 +7,13 @@ mod exchange;
 mod file;
 mod head;
 mod input;
+mod later;
 mod source;
 
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http::request::Parts;
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
@@ -21,27 +22,28 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 use self::environ::{EnvironError, Environs, Setting};
 use self::exchange::{Lease, Pool};
 use self::file::{Blocks, Kinds};
-use self::head::Head;
 use self::input::Files;
 use self::source::Returned;
 use super::object::{self, Context, Ref};
 use super::traceback;
-use crate::app::Origin;
+use crate::app::{BodyError, Origin};
 use crate::config::Config;
 use crate::error::AnyError;
 
-pub use self::body::PyBody;
+pub(crate) use self::body::PyBody;
 pub(super) use self::body::{Feed, FileBody};
+pub(super) use self::head::Head;
+pub(super) use self::later::{Later, Rest};
 pub(super) use self::exchange::{ExchangeState, Sink};
 pub(super) use self::input::{Input, next_chunk};
 pub(super) use self::source::Source;
 
-/// The app failed; the traceback is in the log already.
+/// The app failed.
 #[derive(Debug, thiserror::Error)]
-pub enum AppFailed {
-    /// It raised an exception.
-    #[error("the application raised an exception")]
-    Raised,
+pub(crate) enum AppFailed {
+    /// It raised an exception: the traceback, on lines of its own.
+    #[error("\n{0}")]
+    Raised(String),
     /// It cannot be called for this request.
     #[error("{0}")]
     Request(String),
@@ -107,34 +109,30 @@ impl Wsgi {
 
     /// A context for one request.
     pub(super) fn context(&self) -> Result<Context, AnyError> {
-        Context::copy_current(self.py).map_err(|error| failed(self.py, "request", &error))
+        Context::copy_current(self.py).map_err(|error| failed(self.py, &error))
     }
 
-    /// Calls the app, within `context`, which is entered already.
+    /// Calls the app, within a context that is entered.
     ///
     /// # Errors
-    /// [`AppFailed`], logged.
+    /// [`AppFailed`].
     pub(super) fn call(
         &self,
         parts: &Parts,
         origin: &Origin,
         input: Given,
-        context: &Rc<Context>,
         sink: Option<Rc<dyn Sink>>,
     ) -> Result<Answer, AnyError> {
-        let request = Request { parts, origin, context };
-        self.answer(&request, input, sink).map_err(|error| match error {
-            EnvironError::Python(error) => failed(self.py, &request.title(), &error),
-            mount @ EnvironError::Mount { .. } => {
-                tracing::error!("{mount}");
-                AppFailed::Request(mount.to_string()).into()
-            }
+        self.answer(parts, origin, input, sink).map_err(|error| match error {
+            EnvironError::Python(error) => failed(self.py, &error),
+            mount @ EnvironError::Mount { .. } => AppFailed::Request(mount.to_string()).into(),
         })
     }
 
     fn answer(
         &self,
-        request: &Request<'_>,
+        parts: &Parts,
+        origin: &Origin,
         input: Given,
         sink: Option<Rc<dyn Sink>>,
     ) -> Result<Answer, EnvironError> {
@@ -142,7 +140,7 @@ impl Wsgi {
             Given::Gathered(input) => input.into_object(&self.files)?,
             Given::Object(object) => Some(object),
         };
-        let environ = self.environs.make(request.parts, request.origin, input.as_ref())?;
+        let environ = self.environs.make(parts, origin, input.as_ref())?;
         let lease = self.exchanges.lease(self.py, sink)?;
         let returned = object::call2(&self.app, environ.as_any(), lease.start_response());
         drop(environ);
@@ -152,50 +150,49 @@ impl Wsgi {
         {
             return Ok(Answer::Whole(response));
         }
-        Ok(self.stream(request, Returned::new(returned), lease)?)
+        Ok(self.stream(Returned::new(returned), lease)?)
     }
 
     /// An iterable of any kind.
-    fn stream(
-        &self,
-        request: &Request<'_>,
-        returned: Returned,
-        lease: Lease,
-    ) -> PyResult<Answer> {
+    fn stream(&self, returned: Returned, lease: Lease) -> PyResult<Answer> {
         if lease.state().is_unwritten()
             && let Some(length) = lease.state().declared()
             && let Some(blocks) = Blocks::of(returned.object(), &self.kinds, length)?
             && let Some(head) = lease.state().send_head()
         {
-            let file = FileBody::new(blocks, returned, Rc::clone(request.context));
-            return Ok(Answer::File(head, file));
+            return Ok(Answer::File(head, FileBody { blocks, returned }));
         }
         let iterator = returned.object().try_iter()?;
         let mut source = Source::new(iterator, returned, lease);
         source.prime()?;
         let state = source.lease.state();
         let head = state.send_head();
+        let written = state.take_written();
         if head.is_none() && !state.is_sent() {
             return Err(PyAssertionError::new_err(
                 "the application returned without having called start_response()",
             ));
         }
-        let written = state.take_written();
         source.prepend(written);
-        source.title = request.title();
         let Some(head) = head else { return Ok(Answer::Rest(source)) };
-        source.declare(head.length)?;
-        if let Some(bytes) = source.whole() {
-            return Ok(Answer::Whole(head.with(PyBody::whole(bytes))));
-        }
+        source.declare(head.length);
         Ok(Answer::Stream(head, source))
     }
 }
 
-/// Logs `error`, in the words of Gunicorn's `Worker.handle_error`.
-pub(super) fn failed(py: Python<'_>, title: &str, error: &PyErr) -> AnyError {
-    tracing::error!("Error handling {title}\n{}", traceback::text(py, error));
-    AppFailed::Raised.into()
+/// What an exception of the app's is to the server, which logs it.
+pub(super) fn failed(py: Python<'_>, error: &PyErr) -> AnyError {
+    AppFailed::Raised(traceback::text(py, error)).into()
+}
+
+/// The outcome where a body could not be gathered. The server answers for a client's fault itself; the app is not called.
+pub(super) fn refused(error: AnyError) -> Result<Response<PyBody>, AnyError> {
+    if !error.is::<BodyError>() {
+        return Err(error);
+    }
+    let mut response = Response::new(PyBody::whole(Bytes::new()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    Ok(response)
 }
 
 /// What `wsgi.input` is made of.
@@ -204,18 +201,6 @@ pub(super) enum Given {
     Gathered(Input),
     /// A file object over one that is still coming.
     Object(Ref),
-}
-
-struct Request<'a> {
-    parts: &'a Parts,
-    origin: &'a Origin,
-    context: &'a Rc<Context>,
-}
-
-impl Request<'_> {
-    fn title(&self) -> String {
-        format!("request {} {}", self.parts.method, self.parts.uri)
-    }
 }
 
 /// The whole body, where the app returned a list or tuple of `bytes`: neither has a `close()`, nor anything to wait for.

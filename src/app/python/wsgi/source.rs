@@ -11,10 +11,9 @@ use pyo3::types::{PyBytes, PyIterator};
 use super::exchange::{Lease, class};
 use crate::app::python::object::{self, Ref};
 use crate::app::python::traceback;
-use crate::error::AnyError;
 
 /// An app's iterable; its `close()` is called when this is dropped, however the request ends.
-pub(super) struct Returned {
+pub(in crate::app::python) struct Returned {
     object: Ref,
 }
 
@@ -26,18 +25,20 @@ impl Returned {
     pub(super) fn object(&self) -> &Ref {
         &self.object
     }
+
+    fn close(&self) -> PyResult<()> {
+        match self.object.getattr_opt(intern!(self.object.py(), "close"))? {
+            Some(close) => close.call0().map(drop),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Drop for Returned {
     fn drop(&mut self) {
-        let py = self.object.py();
-        let closed = match self.object.getattr_opt(intern!(py, "close")) {
-            Ok(Some(close)) => close.call0().map(drop),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = closed {
-            tracing::error!("Error closing a response\n{}", traceback::text(py, &error));
+        if let Err(error) = self.close() {
+            let text = traceback::text(self.object.py(), &error);
+            tracing::error!("Error closing a response\n{text}");
         }
     }
 }
@@ -52,8 +53,6 @@ pub(in crate::app::python) struct Source {
     produced: u64,
     /// `Content-Length`, if the app gave one.
     declared: Option<u64>,
-    /// What the log calls the request.
-    pub(super) title: String,
     /// Dropped before the lease: `close()` may use `start_response`.
     _returned: Returned,
     pub(super) lease: Lease,
@@ -71,7 +70,6 @@ impl Source {
             ended: false,
             produced: 0,
             declared: None,
-            title: String::new(),
             _returned: returned,
             lease,
         }
@@ -83,11 +81,8 @@ impl Source {
     /// What the app raised.
     pub(super) fn prime(&mut self) -> PyResult<()> {
         if let Some(chunk) = self.pull()? {
-            self.produced += length(&chunk);
             self.ready.push_back(chunk);
-            if !self.ended && object::is_exhausted(&self.iterator) {
-                self.ended = true;
-            }
+            self.ended |= object::is_exhausted(&self.iterator);
         }
         Ok(())
     }
@@ -100,62 +95,60 @@ impl Source {
         }
     }
 
-    /// Tells how long the body is to be.
-    ///
-    /// # Errors
-    /// What the app raised after its last chunk.
-    pub(super) fn declare(&mut self, declared: Option<u64>) -> PyResult<()> {
+    /// How long the body is to be, if the app has said so.
+    pub(super) fn declare(&mut self, declared: Option<u64>) {
         self.declared = declared;
-        self.finish_if_whole()
     }
 
-    /// All chunks as one, if none is to come.
-    pub(super) fn whole(&mut self) -> Option<Bytes> {
-        match (self.ended, self.ready.len()) {
-            (true, 0) => Some(Bytes::new()),
-            (true, 1) => self.ready.pop_front(),
-            (true, _) => Some(Bytes::from(self.ready.drain(..).collect::<Vec<_>>().concat())),
-            (false, _) => None,
+    /// The whole body, if it is here: the server need not wait for what the app does afterwards, which is
+    /// [`finish`](Self::finish)'s.
+    pub(in crate::app::python) fn take_whole(&mut self) -> Option<Bytes> {
+        let complete = self.declared.is_some_and(|declared| self.produced >= declared);
+        if !self.ended && !complete {
+            return None;
+        }
+        let mut ready = self.ready.drain(..);
+        let (first, second) = (ready.next(), ready.next());
+        match (first, second) {
+            (None, _) => Some(Bytes::new()),
+            (Some(only), None) => Some(only),
+            (Some(first), Some(second)) => {
+                let mut whole = Vec::from(first);
+                whole.extend_from_slice(&second);
+                ready.for_each(|chunk| whole.extend_from_slice(&chunk));
+                Some(whole.into())
+            }
         }
     }
 
     /// The next chunk, never an empty one.
     pub(in crate::app::python) fn next(&mut self) -> Option<PyResult<Bytes>> {
-        if let Some(chunk) = self.ready.pop_front() {
-            return Some(Ok(chunk));
-        }
-        let chunk = match self.pull() {
-            Ok(chunk) => chunk?,
-            Err(error) => return Some(Err(error)),
-        };
-        self.produced += length(&chunk);
-        match self.finish_if_whole() {
-            Ok(()) => Some(Ok(chunk)),
-            Err(error) => Some(Err(error)),
+        match self.ready.pop_front() {
+            Some(chunk) => Some(Ok(chunk)),
+            None => self.pull().transpose(),
         }
     }
 
-    /// Logs what `next` gave.
-    pub(in crate::app::python) fn failed(&self, error: &PyErr) -> AnyError {
-        super::failed(self.iterator.py(), &self.title, error)
+    pub(super) fn py(&self) -> Python<'static> {
+        self.iterator.py()
     }
 
-    /// Whether `next` has nothing more to give.
-    pub(in crate::app::python) fn is_done(&self) -> bool {
-        self.ended && self.ready.is_empty()
-    }
-
-    /// Once the body is as long as it was said to be, nobody asks for more of it: what an app does after its last chunk
-    /// has to be done now.
-    fn finish_if_whole(&mut self) -> PyResult<()> {
+    /// Lets the app do what it does after the last chunk of a body that was sent whole, then closes.
+    pub(in crate::app::python) fn finish(mut self) {
         if self.declared.is_none_or(|declared| self.produced < declared) {
-            return Ok(());
+            // Cut short: nobody wants the rest.
+            return;
         }
-        if let Some(excess) = self.pull()? {
-            self.produced += length(&excess);
-            self.ready.push_back(excess);
+        match self.pull() {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                tracing::error!("An application's body is longer than its Content-Length");
+            }
+            Err(error) => {
+                let text = traceback::text(self.iterator.py(), &error);
+                tracing::error!("Error after the end of a response\n{text}");
+            }
         }
-        Ok(())
     }
 
     fn pull(&mut self) -> PyResult<Option<Bytes>> {
@@ -177,6 +170,7 @@ impl Source {
             };
             let chunk = object::contents(chunk);
             if !chunk.is_empty() {
+                self.produced += length(&chunk);
                 return Ok(Some(chunk));
             }
         }
