@@ -31,6 +31,8 @@ mod listener;
 mod log;
 mod master;
 mod os;
+#[cfg(feature = "python")]
+mod pyentry;
 mod scoreboard;
 mod server;
 mod trampoline;

@@ -744,7 +744,15 @@ fn a_draining_worker_answers_what_has_begun() {
         let mut fresh = connect(&http).await;
         let mut silent = connect(&http).await;
         settle().await;
-        http.connections().drain();
+        let mut on_its_way = connect(&http).await;
+        on_its_way.write_all(GET).await.expect("sent");
+        read_until(&mut on_its_way, "hello world!").await;
+        http.connections().drain(now.get());
+        on_its_way.write_all(GET).await.expect("sent");
+        let answer = read_all(&mut on_its_way).await;
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        now.set(now.get() + Duration::from_millis(200));
+        http.connections().sweep(now.get());
         assert_eq!(read_all(&mut idle).await, "");
         half.write_all(b"Host: x\r\n\r\n").await.expect("sent");
         fresh.write_all(GET).await.expect("sent");
