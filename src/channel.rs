@@ -120,6 +120,12 @@ pub struct WorkerContext {
 
 impl fmt::Display for WorkerContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker={} gen={} pid={}", self.slot, self.generation, std::process::id())
+        write!(
+            f,
+            "worker={} gen={} pid={}",
+            self.slot,
+            self.generation,
+            std::process::id()
+        )
     }
 }

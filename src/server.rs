@@ -86,7 +86,11 @@ struct Failure {
 
 impl Failure {
     fn config(message: String) -> Self {
-        Self { exit: Exit::Config, messages: vec![message], logged: false }
+        Self {
+            exit: Exit::Config,
+            messages: vec![message],
+            logged: false,
+        }
     }
 
     fn tell(&self) {
@@ -128,7 +132,10 @@ fn serve(
             .map_err(|error| Failure::config(format!("cannot become a daemon: {error}")))?;
     }
     crate::log::start(&config.errorlog, config.loglevel).map_err(|error| {
-        Failure::config(format!("cannot open the error log {}: {error}", config.errorlog))
+        Failure::config(format!(
+            "cannot open the error log {}: {error}",
+            config.errorlog
+        ))
     })?;
     if config.capture_output && config.errorlog != LogTarget::Standard {
         crate::log::capture_output().map_err(|error| {
@@ -166,7 +173,10 @@ fn serve(
         worker_main: parts.worker_main,
         read_config: Box::new(move |current| read_again(&program, &sources, current)),
         hooks: parts.hooks,
-        command: Command { arguments: parts.command, directory },
+        command: Command {
+            arguments: parts.command,
+            directory,
+        },
     };
     let master = Master::new(setup, edition)
         .map_err(|error| logged(Failure::config(format!("no shared memory: {error}"))))?;
@@ -174,7 +184,10 @@ fn serve(
 }
 
 fn logged(failure: Failure) -> Failure {
-    Failure { logged: true, ..failure }
+    Failure {
+        logged: true,
+        ..failure
+    }
 }
 
 fn remove(pidfile: Option<&Pidfile>) {
@@ -184,21 +197,30 @@ fn remove(pidfile: Option<&Pidfile>) {
 }
 
 /// On HUP: the same command line and variables, and the file as it is now. What is `Live` is put to use.
-fn read_again(program: &Program, sources: &Sources, current: &Config) -> Result<Config, String> {
+fn read_again(
+    program: &Program,
+    sources: &Sources,
+    current: &Config,
+) -> Result<Config, String> {
     let loaded = cli::load(program, sources).map_err(|outcome| outcome.to_string())?;
     let config = loaded.config;
     crate::log::reconfigure(&config.errorlog, config.loglevel)
         .map_err(|error| format!("cannot open the error log {}: {error}", config.errorlog))?;
     let plan = current.plan(&config);
     if !plan.restart.is_empty() {
-        tracing::warn!("changed, but only a restart takes it: {}", plan.restart.join(", "));
+        tracing::warn!(
+            "changed, but only a restart takes it: {}",
+            plan.restart.join(", ")
+        );
     }
     apply_environment(&config, Some(current));
     Ok(config)
 }
 
 fn enter_directory(config: &Config) -> Result<(), Failure> {
-    let Some(directory) = &config.chdir else { return Ok(()) };
+    let Some(directory) = &config.chdir else {
+        return Ok(());
+    };
     std::env::set_current_dir(directory).map_err(|error| {
         Failure::config(format!("can't chdir to '{}': {error}", directory.display()))
     })
@@ -222,7 +244,9 @@ fn inherited(config: &Config) -> Result<(Given, Option<Pid>), Failure> {
         .map(Pid::from_raw)
         .filter(|pid| *pid == nix::unistd::getppid());
     let bad = |name: &str, text: &str, error: &dyn std::fmt::Display| {
-        Failure::config(format!("{name}={text:?} does not name open sockets: {error}"))
+        Failure::config(format!(
+            "{name}={text:?} does not name open sockets: {error}"
+        ))
     };
     let given = if let Some(text) = variable(FDS) {
         let numbers: Result<Vec<RawFd>, _> = text.split(',').map(str::parse).collect();
@@ -230,7 +254,9 @@ fn inherited(config: &Config) -> Result<(Given, Option<Pid>), Failure> {
         Given::OldMaster(Inherited::adopt(numbers).map_err(|error| bad(FDS, &text, &error))?)
     } else if variable("LISTEN_PID") == Some(std::process::id().to_string()) {
         let text = variable("LISTEN_FDS").unwrap_or_default();
-        let count: RawFd = text.parse().map_err(|error| bad("LISTEN_FDS", &text, &error))?;
+        let count: RawFd = text
+            .parse()
+            .map_err(|error| bad("LISTEN_FDS", &text, &error))?;
         let numbers = LISTEN_FDS_START..LISTEN_FDS_START.saturating_add(count);
         let inherited =
             Inherited::adopt(numbers).map_err(|error| bad("LISTEN_FDS", &text, &error))?;
@@ -254,11 +280,17 @@ enum Given {
 }
 
 fn make_pidfile(config: &Config, parent: Option<Pid>) -> Result<Option<Pidfile>, Failure> {
-    let Some(path) = &config.pidfile else { return Ok(None) };
-    let path = if parent.is_some() { master::second_pidfile(path) } else { path.clone() };
-    Pidfile::create(&path).map(Some).map_err(|error: PidfileError| {
-        Failure::config(crate::error::chain(&error))
-    })
+    let Some(path) = &config.pidfile else {
+        return Ok(None);
+    };
+    let path = if parent.is_some() {
+        master::second_pidfile(path)
+    } else {
+        path.clone()
+    };
+    Pidfile::create(&path)
+        .map(Some)
+        .map_err(|error: PidfileError| Failure::config(crate::error::chain(&error)))
 }
 
 /// Binds every address, with patience for those in use; `None` when a signal ended it meanwhile.
@@ -272,7 +304,9 @@ fn first_edition(
     let opened = match given {
         Given::SocketManager(mut inherited) if !inherited.is_empty() => {
             Some(inherited.take_all(&options).map_err(|error| {
-                Failure::config(format!("LISTEN_FDS does not name listening sockets: {error}"))
+                Failure::config(format!(
+                    "LISTEN_FDS does not name listening sockets: {error}"
+                ))
             })?)
         }
         Given::SocketManager(inherited) | Given::OldMaster(inherited) => {
@@ -317,11 +351,17 @@ fn bind_all(
         if mistakes.is_empty() {
             return Ok(Some(bound.into_iter().flatten().collect()));
         }
-        let hopeless = mistakes.iter().any(|error| !matches!(error, BindError::InUse(_)));
+        let hopeless = mistakes
+            .iter()
+            .any(|error| !matches!(error, BindError::InUse(_)));
         if hopeless || tries == BIND_TRIES {
             bound.iter().flatten().for_each(Bound::remove_path);
             let messages = mistakes.iter().map(master::told).collect();
-            return Err(Failure { exit: Exit::Config, messages, logged: true });
+            return Err(Failure {
+                exit: Exit::Config,
+                messages,
+                logged: true,
+            });
         }
         for mistake in &mistakes {
             tracing::error!("{mistake}");
@@ -343,7 +383,10 @@ fn pause(signals: &Signals) -> bool {
             return true;
         }
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(signals), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(
+            std::os::fd::AsFd::as_fd(signals),
+            PollFlags::POLLIN,
+        )];
         let _ = poll(&mut fds, timeout);
         while let Ok(Some(signal)) = signals.next() {
             use nix::sys::signal::Signal::{SIGINT, SIGQUIT, SIGTERM};
@@ -368,7 +411,10 @@ fn daemonize(config: &Config, hooks: Hooks) -> io::Result<()> {
         // They are about to become the error log.
         return Ok(());
     }
-    let null = std::fs::OpenOptions::new().read(true).write(true).open(Path::new("/dev/null"))?;
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(Path::new("/dev/null"))?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;

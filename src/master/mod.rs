@@ -113,8 +113,12 @@ impl Master {
             let now = Instant::now();
             self.step(now);
             let deadline = self.deadline(now);
-            let happened =
-                event::wait(&self.setup.signals, &mut self.children, deadline, Instant::now());
+            let happened = event::wait(
+                &self.setup.signals,
+                &mut self.children,
+                deadline,
+                Instant::now(),
+            );
             let happened = match happened {
                 Ok(happened) => happened,
                 Err(error) => {
@@ -142,10 +146,15 @@ impl Master {
 
     fn title(&self, role: &str) -> String {
         let config = &self.current.config;
-        let app = config.proc_name.clone().or_else(|| {
-            config.wsgi_app.as_ref().map(ToString::to_string)
-        });
-        let role = if role == "master" && self.setup.parent.is_some() { "master.2" } else { role };
+        let app = config
+            .proc_name
+            .clone()
+            .or_else(|| config.wsgi_app.as_ref().map(ToString::to_string));
+        let role = if role == "master" && self.setup.parent.is_some() {
+            "master.2"
+        } else {
+            role
+        };
         match app {
             Some(app) => format!("{}: {role} [{app}]", self.setup.name),
             None => format!("{}: {role}", self.setup.name),
@@ -168,7 +177,9 @@ impl Master {
         let now = Instant::now();
         for (pid, report) in happened.reports {
             let leave_by = now + self.current.config.graceful_timeout + GRACE_MARGIN;
-            let Some(child) = self.children.note(pid, report, leave_by) else { continue };
+            let Some(child) = self.children.note(pid, report, leave_by) else {
+                continue;
+            };
             match report {
                 Report::Ready => {
                     tracing::debug!("{child} ready");
@@ -221,8 +232,12 @@ impl Master {
     fn spawn_missing(&mut self, now: Instant) {
         for coming in [false, true] {
             for slot in 0..self.workers {
-                let Some(edition) = self.edition(coming) else { break };
-                let Ok(slot) = u16::try_from(slot).map(Slot) else { break };
+                let Some(edition) = self.edition(coming) else {
+                    break;
+                };
+                let Ok(slot) = u16::try_from(slot).map(Slot) else {
+                    break;
+                };
                 if self.children.holds(edition.generation, slot) {
                     continue;
                 }
@@ -240,7 +255,11 @@ impl Master {
     }
 
     fn edition(&self, coming: bool) -> Option<&Edition> {
-        if coming { self.coming.as_ref() } else { Some(&self.current) }
+        if coming {
+            self.coming.as_ref()
+        } else {
+            Some(&self.current)
+        }
     }
 
     fn spawn(&mut self, slot: Slot, coming: bool, now: Instant) -> io::Result<()> {
@@ -261,7 +280,9 @@ impl Master {
         row: crate::scoreboard::Row,
         now: Instant,
     ) -> io::Result<()> {
-        let Some(edition) = self.edition(coming) else { return Ok(()) };
+        let Some(edition) = self.edition(coming) else {
+            return Ok(());
+        };
         let generation = edition.generation;
         let heartbeat = Heartbeat::create(&edition.worker_tmp_dir()).map_err(|error| {
             let dir = edition.worker_tmp_dir();
@@ -324,11 +345,15 @@ impl Master {
 
     /// Workers of older generations, and of slots that are no longer wanted, finish what they have.
     fn retire_surplus(&mut self, now: Instant) {
-        let keep = [Some(self.current.generation), self.coming.as_ref().map(|e| e.generation)];
+        let keep = [
+            Some(self.current.generation),
+            self.coming.as_ref().map(|e| e.generation),
+        ];
         let until = now + self.current.config.graceful_timeout + GRACE_MARGIN;
         let workers = self.workers;
         for child in self.children.iter_mut() {
-            let wanted = keep.contains(&Some(child.generation)) && usize::from(child.slot.0) < workers;
+            let wanted =
+                keep.contains(&Some(child.generation)) && usize::from(child.slot.0) < workers;
             if !wanted && child.stays() {
                 child.drain(until);
             }
@@ -363,18 +388,25 @@ impl Master {
             Ended::Killed(_) => None,
         };
         let early = child.life == Life::Booting;
-        let of_coming = self.coming.as_ref().is_some_and(|e| e.generation == child.generation);
+        let of_coming = self
+            .coming
+            .as_ref()
+            .is_some_and(|e| e.generation == child.generation);
         if of_coming && early {
             self.abandon_reload("a new worker did not boot", now);
             return;
         }
-        let told = self.respawn.died(now.saturating_duration_since(child.born), now);
+        let told = self
+            .respawn
+            .died(now.saturating_duration_since(child.born), now);
         if !early {
             return;
         }
         let first_start = !self.current.proven && child.generation == self.current.generation;
         match reason {
-            Some(exit @ (Exit::WorkerBoot | Exit::AppLoad)) if first_start => self.halt(exit, now),
+            Some(exit @ (Exit::WorkerBoot | Exit::AppLoad)) if first_start => {
+                self.halt(exit, now)
+            }
             _ if first_start
                 && self.children.ready(self.current.generation) == 0
                 && self.respawn.early_deaths() >= BOOT_DEATHS =>
@@ -438,11 +470,22 @@ impl Master {
                 None => Some(now + timeout.saturating_sub(child.silent_for())),
             };
             // A killed child is only waited for.
-            leaving.into_iter().chain(beat).min().filter(|_| !child.killed)
+            leaving
+                .into_iter()
+                .chain(beat)
+                .min()
+                .filter(|_| !child.killed)
         });
         let parent = self.setup.parent.map(|_| now + PARENT_LOOK);
-        let respawn = self.respawn.wait_until(now).filter(|_| self.phase.is_running());
-        children.chain(self.phase.deadline()).chain(parent).chain(respawn).min()
+        let respawn = self
+            .respawn
+            .wait_until(now)
+            .filter(|_| self.phase.is_running());
+        children
+            .chain(self.phase.deadline())
+            .chain(parent)
+            .chain(respawn)
+            .min()
     }
 
     // ----- stopping -----
@@ -451,7 +494,9 @@ impl Master {
         self.coming = None;
         self.close_listeners();
         let until = self.phase.deadline().unwrap_or_else(Instant::now) + GRACE_MARGIN;
-        self.children.iter_mut().for_each(|child| child.drain(until));
+        self.children
+            .iter_mut()
+            .for_each(|child| child.drain(until));
     }
 
     fn quit_all(&mut self, now: Instant) {
@@ -471,7 +516,10 @@ impl Master {
     /// The workers hold duplicates; theirs close when they have taken what waits in the kernel's queue.
     fn close_listeners(&mut self) {
         if self.successor.is_none() && self.setup.parent.is_none() {
-            self.current.bound.iter().for_each(crate::listener::Bound::remove_path);
+            self.current
+                .bound
+                .iter()
+                .for_each(crate::listener::Bound::remove_path);
         }
         self.current.bound.clear();
     }
@@ -515,14 +563,20 @@ impl Master {
     /// The new generation takes the old one's place once all its workers are ready.
     fn commit_reload(&mut self, now: Instant) {
         let all = self.workers;
-        let is_ready =
-            |edition: &mut Edition| self.children.ready(edition.generation) >= all;
-        let Some(mut edition) = self.coming.take_if(is_ready) else { return };
+        let is_ready = |edition: &mut Edition| self.children.ready(edition.generation) >= all;
+        let Some(mut edition) = self.coming.take_if(is_ready) else {
+            return;
+        };
         edition.proven = true;
         let old = std::mem::replace(&mut self.current, edition);
         old.remove_paths_not_in(&self.current);
         let urls: Vec<_> = self.current.bound.iter().map(|bound| bound.url()).collect();
-        if old.bound.iter().map(|bound| bound.url()).ne(urls.iter().copied()) {
+        if old
+            .bound
+            .iter()
+            .map(|bound| bound.url())
+            .ne(urls.iter().copied())
+        {
             tracing::info!("Listening at: {} ({})", urls.join(","), std::process::id());
         }
         tracing::debug!("generation {} took over", self.current.generation);
@@ -532,7 +586,9 @@ impl Master {
 
     /// The old generation goes on as if nothing had been asked for.
     fn abandon_reload(&mut self, why: &str, now: Instant) {
-        let Some(edition) = self.coming.take() else { return };
+        let Some(edition) = self.coming.take() else {
+            return;
+        };
         tracing::error!("Reload abandoned ({why}): the workers from before go on.");
         edition.remove_paths_not_in(&self.current);
         self.workers = self.current.config.workers;
@@ -557,7 +613,9 @@ impl Master {
         if let Err(error) = crate::log::reopen() {
             tracing::error!("cannot reopen the error log: {error}; the old one stays");
         }
-        self.children.iter().for_each(|child| child.order(Order::Reopen));
+        self.children
+            .iter()
+            .for_each(|child| child.order(Order::Reopen));
     }
 
     fn scale(&mut self, workers: usize) {
@@ -608,7 +666,9 @@ impl Master {
 
     /// A new master's: the old one is gone, its names are ours.
     fn look_at_the_parent(&mut self) {
-        let Some(parent) = self.setup.parent else { return };
+        let Some(parent) = self.setup.parent else {
+            return;
+        };
         if nix::unistd::getppid() == parent {
             return;
         }

@@ -49,7 +49,9 @@ impl Edition {
             }
         }
         if !mistakes.is_empty() {
-            let fresh = bound.iter().filter(|bound| self.find(bound.bind(), &config).is_none());
+            let fresh = bound
+                .iter()
+                .filter(|bound| self.find(bound.bind(), &config).is_none());
             fresh.for_each(Bound::remove_path);
             return Err(mistakes);
         }
@@ -61,7 +63,13 @@ impl Edition {
                 }
             }
         }
-        Ok(Self { generation, config: Rc::new(config), bound, identity, proven: false })
+        Ok(Self {
+            generation,
+            config: Rc::new(config),
+            bound,
+            identity,
+            proven: false,
+        })
     }
 
     /// How new sockets of this edition are made.
@@ -71,7 +79,10 @@ impl Edition {
 
     /// Where heartbeat files go.
     pub(crate) fn worker_tmp_dir(&self) -> PathBuf {
-        self.config.worker_tmp_dir.clone().unwrap_or_else(crate::heartbeat::default_dir)
+        self.config
+            .worker_tmp_dir
+            .clone()
+            .unwrap_or_else(crate::heartbeat::default_dir)
     }
 
     /// Removes the paths of unix sockets that `next` does not use.
@@ -86,7 +97,9 @@ impl Edition {
     fn find(&self, bind: &Bind, config: &Config) -> Option<&Bound> {
         // Whether the kernel shares a port cannot be changed on a socket that listens.
         let same_way = self.config.reuse_port == config.reuse_port;
-        self.bound.iter().find(|bound| bound.bind() == bind && same_way)
+        self.bound
+            .iter()
+            .find(|bound| bound.bind() == bind && same_way)
     }
 }
 
@@ -95,8 +108,12 @@ impl Edition {
 /// # Errors
 /// Nobody of that name, for the log.
 pub(crate) fn identity(config: &Config) -> Result<Identity, String> {
-    Identity::look_up(config.user.as_deref(), config.group.as_deref(), config.initgroups)
-        .map_err(|error| error.to_string())
+    Identity::look_up(
+        config.user.as_deref(),
+        config.group.as_deref(),
+        config.initgroups,
+    )
+    .map_err(|error| error.to_string())
 }
 
 /// How sockets are made under `config`.

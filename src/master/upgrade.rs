@@ -44,7 +44,10 @@ pub(crate) fn start(
         Side::Parent(pid) => Ok(pid),
         Side::Child => {
             let error = become_new(command, edition, signals);
-            tracing::error!("cannot start the new binary {:?}: {error}", command.arguments);
+            tracing::error!(
+                "cannot start the new binary {:?}: {error}",
+                command.arguments
+            );
             exit_now(CANNOT_EXEC)
         }
     }

@@ -32,13 +32,17 @@ impl Before {
         let mut new = epolls().into_iter().filter(|fd| !self.0.contains(fd));
         let first = new.next()?;
         let entries = entries(first)?;
-        new.all(|other| self::entries(other).as_ref() == Some(&entries)).then_some(Epoll(first))
+        new.all(|other| self::entries(other).as_ref() == Some(&entries))
+            .then_some(Epoll(first))
     }
 }
 
 impl Epoll {
     /// The number, for who watches it in turn.
-    #[cfg_attr(not(feature = "python"), expect(dead_code, reason = "only an interpreter's loop watches it"))]
+    #[cfg_attr(
+        not(feature = "python"),
+        expect(dead_code, reason = "only an interpreter's loop watches it")
+    )]
     pub(crate) const fn number(self) -> RawFd {
         self.0
     }
@@ -60,7 +64,10 @@ impl Exclusive {
         let socket = socket.as_fd();
         let data = user_data(epoll.0, socket.as_raw_fd())
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        let entry = Self { epoll: epoll.0, data };
+        let entry = Self {
+            epoll: epoll.0,
+            data,
+        };
         entry.leave(socket)?;
         entry.join(socket)?;
         Ok(entry)
@@ -83,20 +90,34 @@ impl Exclusive {
     }
 
     fn control(&self, operation: libc::c_int, socket: BorrowedFd<'_>) -> io::Result<()> {
-        #[expect(clippy::cast_sign_loss, clippy::as_conversions, reason = "a set of flags")]
+        #[expect(
+            clippy::cast_sign_loss,
+            clippy::as_conversions,
+            reason = "a set of flags"
+        )]
         let events = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
-        let mut event = libc::epoll_event { events, u64: self.data };
+        let mut event = libc::epoll_event {
+            events,
+            u64: self.data,
+        };
         // SAFETY: `event` lives through the call; a wrong descriptor is answered by an error; the user data is the one
         // that Tokio itself registered for this socket, which stays registered with Tokio for as long as `self` is used.
-        let done =
-            unsafe { libc::epoll_ctl(self.epoll, operation, socket.as_raw_fd(), &raw mut event) };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        let done = unsafe {
+            libc::epoll_ctl(self.epoll, operation, socket.as_raw_fd(), &raw mut event)
+        };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 }
 
 /// The open epoll descriptors of this process.
 fn epolls() -> Vec<RawFd> {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
+    };
     entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
@@ -138,7 +159,8 @@ mod tests {
 
     #[test]
     fn an_entry_is_read_as_the_kernel_writes_it() {
-        let line = "tfd:        9 events: 80002019 data:     55b871b70800  pos:0 ino:3dda6 sdev:9";
+        let line =
+            "tfd:        9 events: 80002019 data:     55b871b70800  pos:0 ino:3dda6 sdev:9";
         assert_eq!(entry(line), Some((9, 0x8000_2019, 0x55b8_71b7_0800)));
         assert_eq!(entry("flags:\t02000002"), None);
     }
@@ -146,16 +168,28 @@ mod tests {
     #[test]
     fn the_entry_tokio_made_becomes_exclusive_and_still_wakes() {
         let before = Before::look();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         // Other tests may build runtimes meanwhile: then there is nothing to show here.
-        let Some(epoll) = before.new_one() else { return };
+        let Some(epoll) = before.new_one() else {
+            return;
+        };
         runtime.block_on(async {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.set_nonblocking(true).unwrap();
             let address = listener.local_addr().unwrap();
-            let watched = tokio::io::unix::AsyncFd::new(listener).unwrap();
+            let watched = tokio::io::unix::AsyncFd::register(listener).unwrap();
             let exclusive = Exclusive::replace(epoll, watched.get_ref()).unwrap();
-            let events = |fd| entries(epoll.0).unwrap().into_iter().find(|e| e.0 == fd).unwrap().1;
+            let events = |fd| {
+                entries(epoll.0)
+                    .unwrap()
+                    .into_iter()
+                    .find(|e| e.0 == fd)
+                    .unwrap()
+                    .1
+            };
             let flag = u64::try_from(libc::EPOLLEXCLUSIVE).unwrap();
             assert_ne!(events(watched.get_ref().as_raw_fd()) & flag, 0);
             exclusive.leave(watched.get_ref().as_fd()).unwrap();

@@ -58,20 +58,34 @@ impl Acceptor {
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`.
-    pub(crate) fn new(listener: Listener, epoll: Option<Epoll>, gate: Rc<Gate>) -> io::Result<Self> {
+    pub(crate) fn new(
+        listener: Listener,
+        epoll: Option<Epoll>,
+        gate: Rc<Gate>,
+    ) -> io::Result<Self> {
         let kind = listener.kind();
         let shared = listener.is_shared();
         let fd = listener.into_fd();
         let local = address(&socket2::SockRef::from(&fd).local_addr()?);
-        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        let fd = AsyncFd::register_with_interest(fd, Interest::READABLE)?;
         let exclusive = match epoll {
             Some(epoll) => Exclusive::replace(epoll, fd.get_ref()),
-            None => Err(io::Error::other("the runtime's epoll cannot be told from others")),
+            None => Err(io::Error::other(
+                "the runtime's epoll cannot be told from others",
+            )),
         };
         let exclusive = exclusive
             .inspect_err(|error| tracing::warn!("a connection will wake every worker: {error}"))
             .ok();
-        Ok(Self { fd, exclusive, kind, shared, local, gate, short: Cell::new(false) })
+        Ok(Self {
+            fd,
+            exclusive,
+            kind,
+            shared,
+            local,
+            gate,
+            short: Cell::new(false),
+        })
     }
 
     /// Accepts until the gate closes, and then what waits in the kernel's queue, up to the cap.
@@ -108,7 +122,9 @@ impl Acceptor {
 
     /// Accepts one connection; false when none waits or the cap is reached.
     fn accept(&self, to: &impl Take) -> io::Result<bool> {
-        let Some(mut permit) = self.gate.permit() else { return Ok(false) };
+        let Some(mut permit) = self.gate.permit() else {
+            return Ok(false);
+        };
         let (fd, peer) = match crate::os::accept::accept(self.fd.get_ref().as_fd()) {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -123,7 +139,10 @@ impl Acceptor {
             Kind::Tcp => Stream::Tcp(TcpStream::from_std(fd.into())?),
             Kind::Unix => Stream::Unix(UnixStream::from_std(fd.into())?),
         };
-        let ends = Ends { peer: address(&peer), local: self.local.clone() };
+        let ends = Ends {
+            peer: address(&peer),
+            local: self.local.clone(),
+        };
         to.take(stream, ends, permit);
         Ok(true)
     }
@@ -155,7 +174,9 @@ impl Acceptor {
     /// Calls `least` to take the connection that woke this worker; false if it did not come.
     async fn left_to(&self, least: Row) -> bool {
         let before = least.activity();
-        let called = least.pid().is_some_and(|pid| kill(Pid::from_raw(pid), CALL).is_ok());
+        let called = least
+            .pid()
+            .is_some_and(|pid| kill(Pid::from_raw(pid), CALL).is_ok());
         let wait = async {
             for pause in PATIENCE {
                 if !called || self.gate.is_closing() {
@@ -174,7 +195,9 @@ impl Acceptor {
 
     /// Runs `meanwhile` with the listener left to the other workers.
     async fn away<T>(&self, meanwhile: impl Future<Output = T>) -> T {
-        let Some(exclusive) = &self.exclusive else { return meanwhile.await };
+        let Some(exclusive) = &self.exclusive else {
+            return meanwhile.await;
+        };
         let socket: BorrowedFd<'_> = self.fd.get_ref().as_fd();
         let left = exclusive.leave(socket);
         let result = meanwhile.await;

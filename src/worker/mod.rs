@@ -88,7 +88,9 @@ async fn serve<H: Host>(context: WorkerContext, host: Rc<H>, epoll: Option<Epoll
         let worker = Worker::new(context, host, app, epoll)?;
         Ok(worker.run().await)
     };
-    served.await.unwrap_or_else(|error: io::Error| cannot_boot("cannot start serving", &error))
+    served
+        .await
+        .unwrap_or_else(|error: io::Error| cannot_boot("cannot start serving", &error))
 }
 
 /// A worker that serves.
@@ -117,7 +119,14 @@ impl<H: Host> Worker<H> {
         app: H::App,
         epoll: Option<Epoll>,
     ) -> io::Result<Self> {
-        let WorkerContext { config, listeners, channel, heartbeat, row, .. } = context;
+        let WorkerContext {
+            config,
+            listeners,
+            channel,
+            heartbeat,
+            row,
+            ..
+        } = context;
         let control = Control::new(channel)?;
         // A worker that is stuck is sent ABRT by the master: nothing but the handler itself can answer it.
         let at_once = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
@@ -144,7 +153,10 @@ impl<H: Host> Worker<H> {
         worker.sweep();
         for listener in listeners {
             let acceptor = Acceptor::new(listener, epoll, Rc::clone(&worker.gate))?;
-            let to = To { host: Rc::clone(&worker.host), service: Rc::clone(&worker.service) };
+            let to = To {
+                host: Rc::clone(&worker.host),
+                service: Rc::clone(&worker.service),
+            };
             worker.host.spawn(acceptor.run(to));
         }
         row.start_accepting(std::process::id());
@@ -214,7 +226,9 @@ impl<H: Host> Worker<H> {
                 None
             }
             Told::Nothing(signal) => {
-                tracing::debug!("signal {signal} means nothing to a worker: send it to the master");
+                tracing::debug!(
+                    "signal {signal} means nothing to a worker: send it to the master"
+                );
                 None
             }
             Told::Orphaned => {
@@ -270,7 +284,11 @@ impl<H: Host> Worker<H> {
 
     /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
     fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
-        let every = if limit.is_zero() { BEAT } else { BEAT.min(limit / 4) };
+        let every = if limit.is_zero() {
+            BEAT
+        } else {
+            BEAT.min(limit / 4)
+        };
         self.host.spawn(async move {
             let mut ticks = interval(every.max(Duration::from_millis(10)));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
