@@ -10,7 +10,19 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Registers a listening socket with the runtime, for readiness to be read.
+///
+/// # Errors
+/// Those of `epoll_ctl(2)`.
+pub(crate) fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open, and the same number, for as long as it lives, and the AsyncFd owns it.
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(Into::into)
+}
 
 /// The epoll descriptor of the runtime that is being built: the one that [`Before`] did not see.
 #[derive(Debug)]
@@ -180,7 +192,7 @@ mod tests {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.set_nonblocking(true).unwrap();
             let address = listener.local_addr().unwrap();
-            let watched = tokio::io::unix::AsyncFd::register(listener).unwrap();
+            let watched = watch(listener.into()).unwrap();
             let exclusive = Exclusive::replace(epoll, watched.get_ref()).unwrap();
             let events = |fd| {
                 entries(epoll.0)
@@ -195,8 +207,8 @@ mod tests {
             exclusive.leave(watched.get_ref().as_fd()).unwrap();
             let _client = std::net::TcpStream::connect(address).unwrap();
             exclusive.join(watched.get_ref().as_fd()).unwrap();
-            let guard = watched.readable().await.unwrap();
-            assert!(guard.get_inner().accept().is_ok());
+            let _ready = watched.readable().await.unwrap();
+            assert!(crate::os::accept::accept(watched.get_ref().as_fd()).is_ok());
         });
     }
 }

@@ -67,7 +67,7 @@ impl Acceptor {
         let shared = listener.is_shared();
         let fd = listener.into_fd();
         let local = address(&socket2::SockRef::from(&fd).local_addr()?);
-        let fd = AsyncFd::register_with_interest(fd, Interest::READABLE)?;
+        let fd = crate::os::epoll::watch(fd)?;
         let exclusive = match epoll {
             Some(epoll) => Exclusive::replace(epoll, fd.get_ref()),
             None => Err(io::Error::other(
