@@ -31,17 +31,17 @@ const LINE: usize = 256;
 
 /// The settings that limit time. Zero switches a limit off.
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// Between requests.
-    pub keepalive: Duration,
+    pub(crate) keepalive: Duration,
     /// From the first byte of a head to its end, and from a connection to its first byte.
-    pub header: Duration,
+    pub(crate) header: Duration,
     /// How far a body may fall behind `min_rate`.
-    pub body: Duration,
+    pub(crate) body: Duration,
     /// How far the reading of a response may fall behind `min_rate`.
-    pub write: Duration,
+    pub(crate) write: Duration,
     /// Bytes a second.
-    pub min_rate: u64,
+    pub(crate) min_rate: u64,
 }
 
 /// What a connection is doing, as far as its deadline goes.

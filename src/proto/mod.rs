@@ -4,6 +4,7 @@
 //! what apps see and calls the app, [`reply`] watches over the answer, [`access`] logs it. [`connections`] keeps the
 //! deadlines of all.
 
+pub mod bench;
 pub mod guard;
 pub mod inlet;
 

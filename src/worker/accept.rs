@@ -64,13 +64,13 @@ impl Acceptor {
         let fd = listener.into_fd();
         let local = address(&socket2::SockRef::from(&fd).local_addr()?);
         let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
-        let exclusive = epoll.and_then(|epoll| match Exclusive::replace(epoll, fd.get_ref()) {
-            Ok(exclusive) => Some(exclusive),
-            Err(error) => {
-                tracing::debug!("a connection will wake every worker: {error}");
-                None
-            }
-        });
+        let exclusive = match epoll {
+            Some(epoll) => Exclusive::replace(epoll, fd.get_ref()),
+            None => Err(io::Error::other("the runtime's epoll cannot be told from others")),
+        };
+        let exclusive = exclusive
+            .inspect_err(|error| tracing::warn!("a connection will wake every worker: {error}"))
+            .ok();
         Ok(Self { fd, exclusive, kind, shared, local, gate, short: Cell::new(false) })
     }
 
@@ -111,7 +111,10 @@ impl Acceptor {
         let Some(mut permit) = self.gate.permit() else { return Ok(false) };
         let (fd, peer) = match crate::os::accept::accept(self.fd.get_ref().as_fd()) {
             Ok(accepted) => accepted,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.nothing_waits();
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         };
         permit.count();
@@ -125,15 +128,27 @@ impl Acceptor {
         Ok(true)
     }
 
-    /// Waits for the listener. The entry is level-triggered, so a connection that is left waiting is told of again.
+    /// Waits for the listener. An exclusive entry is level-triggered: a connection that is left waiting is told of
+    /// again. Tokio's own is not: it stays ready until accepting has found nothing.
     async fn readable(&self) {
         match self.fd.readable().await {
-            Ok(mut guard) => guard.clear_ready(),
+            Ok(mut guard) if self.exclusive.is_some() => guard.clear_ready(),
+            Ok(_) => {}
             Err(error) => {
                 // Only at the end of the runtime.
                 tracing::debug!("the listener can no longer be watched: {error}");
                 std::future::pending().await
             }
+        }
+    }
+
+    /// For Tokio's own entry, the time to forget the readiness: by asking for it and finding nothing.
+    fn nothing_waits(&self) {
+        if self.exclusive.is_none() {
+            let looked = self.fd.try_io(Interest::READABLE, |_| {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
+            debug_assert!(looked.is_err());
         }
     }
 

@@ -138,9 +138,11 @@ pub(super) fn unclean(bytes: &[u8]) -> bool {
 }
 
 #[inline]
-const fn control(byte: u8) -> u8 {
+fn control(byte: u8) -> u8 {
+    #[expect(
+        clippy::needless_bitwise_bool,
+        reason = "branches would keep it from vector code"
+    )]
     let low = (byte < b' ') & (byte != b'\t') & (byte != b'\r') & (byte != b'\n');
-    #[expect(clippy::as_conversions, reason = "From is not const")]
-    let bad = (low | (byte == 0x7F)) as u8;
-    bad
+    u8::from(low) | u8::from(byte == 0x7F)
 }

@@ -27,6 +27,10 @@ mod seen {
 
 /// A head that is coming in.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of one head, independent of each other"
+)]
 pub(super) struct Head {
     /// Where the current line begins.
     line: usize,
@@ -217,13 +221,11 @@ impl Head {
                     return Err(Refusal::bad("invalid Host"));
                 }
             }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                if !class::trim(value).eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Refusal::new(
-                        StatusCode::EXPECTATION_FAILED,
-                        "unknown expectation",
-                    ));
-                }
+            6 if name.eq_ignore_ascii_case(b"expect")
+                && !class::trim(value).eq_ignore_ascii_case(b"100-continue") =>
+            {
+                let status = StatusCode::EXPECTATION_FAILED;
+                return Err(Refusal::new(status, "unknown expectation"));
             }
             12 if name.eq_ignore_ascii_case(b"content-type") => {
                 self.once(seen::TYPE, "more than one Content-Type")?;
@@ -399,7 +401,7 @@ fn host(value: &[u8]) -> bool {
                 && port
                     .iter()
                     .fold(0_u32, |port, digit| port * 10 + u32::from(digit - b'0'))
-                    <= u32::from(u16::MAX)
+                    < 1 << 16
         }
         _ => false,
     }
