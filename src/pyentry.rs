@@ -38,12 +38,22 @@ mod _native {
 fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult<u8> {
     // Python's own handler raises KeyboardInterrupt wherever the worker is.
     let signal = py.import("signal")?;
-    signal.call_method1("signal", (signal.getattr("SIGINT")?, signal.getattr("SIG_DFL")?))?;
-    let argv: Vec<String> =
-        argv.into_iter().map(|text| text.to_string_lossy().into_owned()).collect();
-    let sources = Sources { argv, ..Sources::of_process()? };
+    signal.call_method1(
+        "signal",
+        (signal.getattr("SIGINT")?, signal.getattr("SIG_DFL")?),
+    )?;
+    let argv: Vec<String> = argv
+        .into_iter()
+        .map(|text| text.to_string_lossy().into_owned())
+        .collect();
+    let sources = Sources {
+        argv,
+        ..Sources::of_process()?
+    };
     let interpreter = Interpreter::new(py);
-    let exit = server::run(PROGRAM, sources, |config| parts(interpreter, config, command));
+    let exit = server::run(PROGRAM, sources, |config| {
+        parts(interpreter, config, command)
+    });
     Ok(exit.code())
 }
 
@@ -60,7 +70,11 @@ fn parts(
         kind: interpreter.resolve(config.worker_class).to_string(),
         worker_main: Box::new(move |context| work(interpreter, context)),
         check: Box::new(move |config| check(interpreter, config)),
-        hooks: Hooks { before: hooks.before, parent: hooks.parent, child: hooks.child },
+        hooks: Hooks {
+            before: hooks.before,
+            parent: hooks.parent,
+            child: hooks.child,
+        },
         command,
     })
 }

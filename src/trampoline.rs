@@ -1,6 +1,6 @@
 //! From the binary to an interpreter: a Python app was named, so this process becomes a Python that serves it.
 //!
-//! The binary has no Python in it and needs none to be built; whichever CPython 3.10 or later is found here, a virtual
+//! The binary has no Python in it and needs none to be built; whichever `CPython` 3.10 or later is found here, a virtual
 //! environment's before the system's, loads our extension module, the shared library that cargo builds beside the binary,
 //! and gives it the command line. Same process id, same code.
 
@@ -14,7 +14,11 @@ use std::process::Command;
 const BOOTSTRAP: &str = include_str!("../python/bootstrap.py");
 
 /// The extension module's file, as cargo names it.
-const LIBRARY: &str = if cfg!(target_os = "macos") { "librgun_async.dylib" } else { "librgun_async.so" };
+const LIBRARY: &str = if cfg!(target_os = "macos") {
+    "librgun_async.dylib"
+} else {
+    "librgun_async.so"
+};
 
 /// Why there is no interpreter.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +42,9 @@ pub(crate) enum TrampolineError {
 pub(crate) fn exec(arguments: &[OsString]) -> TrampolineError {
     let python = interpreter(std::env::var_os("VIRTUAL_ENV").as_deref());
     let executable = std::env::current_exe().ok();
-    let library = executable.as_deref().and_then(|executable| library(executable, Path::is_file));
+    let library = executable
+        .as_deref()
+        .and_then(|executable| library(executable, Path::is_file));
     let source = Command::new(&python)
         .arg("-c")
         .arg(BOOTSTRAP)
@@ -58,7 +64,9 @@ pub(crate) fn exec(arguments: &[OsString]) -> TrampolineError {
 /// The active virtual environment's interpreter, or the one on `PATH`.
 fn interpreter(environment: Option<&OsStr>) -> PathBuf {
     match environment {
-        Some(environment) if !environment.is_empty() => Path::new(environment).join("bin/python3"),
+        Some(environment) if !environment.is_empty() => {
+            Path::new(environment).join("bin/python3")
+        }
         Some(_) | None => PathBuf::from("python3"),
     }
 }
@@ -80,7 +88,10 @@ mod tests {
 
     #[test]
     fn an_active_environment_comes_first() {
-        assert_eq!(interpreter(Some(OsStr::new("/venv"))), Path::new("/venv/bin/python3"));
+        assert_eq!(
+            interpreter(Some(OsStr::new("/venv"))),
+            Path::new("/venv/bin/python3")
+        );
         assert_eq!(interpreter(Some(OsStr::new(""))), Path::new("python3"));
         assert_eq!(interpreter(None), Path::new("python3"));
     }
@@ -88,10 +99,15 @@ mod tests {
     #[test]
     fn the_library_is_looked_for_beside_and_above() {
         let found = |executable: &str, there: &str| {
-            library(Path::new(executable), |path| path == Path::new(there).join(LIBRARY))
+            library(Path::new(executable), |path| {
+                path == Path::new(there).join(LIBRARY)
+            })
         };
         let debug = Path::new("/t/debug").join(LIBRARY);
-        assert_eq!(found("/t/debug/rgun-async", "/t/debug"), Some(debug.clone()));
+        assert_eq!(
+            found("/t/debug/rgun-async", "/t/debug"),
+            Some(debug.clone())
+        );
         assert_eq!(found("/t/debug/examples/axum", "/t/debug"), Some(debug));
         assert_eq!(found("/usr/bin/rgun-async", "/t/debug"), None);
     }

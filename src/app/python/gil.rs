@@ -1,7 +1,10 @@
 //! The GIL is held while the worker's tasks run and given away while it waits, so that threads of the app run
 //! whenever the worker has nothing to do: twice a wait, not twice a request.
 
-#![expect(unsafe_code, reason = "the GIL is given away across a wait that is not a closure; pyo3 has no call for that")]
+#![expect(
+    unsafe_code,
+    reason = "the GIL is given away across a wait that is not a closure; pyo3 has no call for that"
+)]
 
 use std::cell::Cell;
 use std::ptr;
@@ -36,7 +39,10 @@ pub(super) fn acquire() {
     // SAFETY: the thread is attached again.
     let py = unsafe { Python::assume_attached() };
     if let Err(error) = py.check_signals() {
-        tracing::error!("A signal handler of the application raised\n{}", traceback::text(py, &error));
+        tracing::error!(
+            "A signal handler of the application raised\n{}",
+            traceback::text(py, &error)
+        );
     }
 }
 
@@ -52,7 +58,11 @@ pub(crate) struct ForkHooks {
 }
 
 /// The hooks of `CPython`. They belong on the thread that holds the GIL, which the child holds as well afterwards.
-pub(super) const FORK_HOOKS: ForkHooks = ForkHooks { before, parent, child };
+pub(super) const FORK_HOOKS: ForkHooks = ForkHooks {
+    before,
+    parent,
+    child,
+};
 
 fn before() {
     // SAFETY: the master calls it on the thread that holds the GIL.

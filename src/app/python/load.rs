@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use pyo3::exceptions::{PyAttributeError, PyImportError, PySyntaxError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyAttributeError, PyImportError, PySyntaxError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -17,7 +19,10 @@ pub(super) fn sync_environment(py: Python<'static>) -> Result<(), BootError> {
         let environ = py.import("os")?.getattr("environ")?;
         let before = environ.call_method0("copy")?.cast_into::<PyDict>()?;
         for (name, value) in std::env::vars_os() {
-            if !before.get_item(&name)?.is_some_and(|old| old.eq(&value).unwrap_or(false)) {
+            if !before
+                .get_item(&name)?
+                .is_some_and(|old| old.eq(&value).unwrap_or(false))
+            {
                 environ.set_item(&name, value)?;
             }
             before.set_item(name, py.None())?;
@@ -70,17 +75,24 @@ pub(super) fn app(
     };
     if app.is_none() {
         let name = attribute.unwrap_or("application");
-        return Err(BootError::Load(format!("Failed to find application object: '{name}'")));
+        return Err(BootError::Load(format!(
+            "Failed to find application object: '{name}'"
+        )));
     }
     if !app.is_callable() {
-        return Err(BootError::Load("Application object must be callable.".into()));
+        return Err(BootError::Load(
+            "Application object must be callable.".into(),
+        ));
     }
     Ok(app)
 }
 
 /// A failure of code that is not ours, with its whole traceback.
 pub(super) fn boot(py: Python<'_>, error: &PyErr) -> BootError {
-    BootError::Boot(format!("Exception in worker process\n{}", traceback::text(py, error)))
+    BootError::Boot(format!(
+        "Exception in worker process\n{}",
+        traceback::text(py, error)
+    ))
 }
 
 fn import(py: Python<'static>, module: &str) -> Result<Ref, BootError> {
@@ -109,7 +121,9 @@ fn default(py: Python<'static>, imported: &Ref, module: &str) -> Result<Ref, Boo
             Err(error) => return Err(boot(py, &error)),
         }
     }
-    Err(BootError::Load(format!("Failed to find attribute 'application' in '{module}'.")))
+    Err(BootError::Load(format!(
+        "Failed to find attribute 'application' in '{module}'."
+    )))
 }
 
 /// `name`, `dotted.name`, or a call of either with literal arguments.
@@ -143,10 +157,14 @@ fn evaluate(
     }
     let function = parsed.getattr("func").map_err(|error| boot(py, &error))?;
     let names = dotted(&function).ok_or_else(|| {
-        BootError::Load(format!("Function reference must be a simple name: '{expression}'"))
+        BootError::Load(format!(
+            "Function reference must be a simple name: '{expression}'"
+        ))
     })?;
     let (positional, keyword) = literals(&ast, &parsed).map_err(|_| {
-        BootError::Load(format!("Failed to parse arguments as literal values: '{expression}'"))
+        BootError::Load(format!(
+            "Failed to parse arguments as literal values: '{expression}'"
+        ))
     })?;
     let factory = find(py, imported, module, &names)?;
     factory.call(positional, Some(&keyword)).map_err(|error| {
@@ -161,7 +179,9 @@ fn evaluate(
 
 /// The class name of a syntax tree's node.
 fn kind(node: &Ref) -> String {
-    node.get_type().name().map_or_else(|_| String::new(), |name| name.to_string())
+    node.get_type()
+        .name()
+        .map_or_else(|_| String::new(), |name| name.to_string())
 }
 
 /// `a.b.c` as its names, if `node` is nothing else.

@@ -76,7 +76,10 @@ impl Interpreter {
 
     fn finds_gevent(self) -> PyResult<bool> {
         // Not `importlib.util`, which imports threading; and nothing of gevent itself: the master has no use for it.
-        let finder = self.0.import("importlib.machinery")?.getattr("PathFinder")?;
+        let finder = self
+            .0
+            .import("importlib.machinery")?
+            .getattr("PathFinder")?;
         Ok(!finder.call_method1("find_spec", ("gevent",))?.is_none())
     }
 
@@ -105,7 +108,10 @@ impl Interpreter {
     /// What the interpreter would do at its end; it is not ended itself, for that waits for daemon threads and greenlets.
     fn shutdown(self) {
         if let Err(error) = self.run_exit_handlers() {
-            tracing::error!("Error in an exit handler\n{}", traceback::text(self.0, &error));
+            tracing::error!(
+                "Error in an exit handler\n{}",
+                traceback::text(self.0, &error)
+            );
         }
     }
 

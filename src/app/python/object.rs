@@ -1,8 +1,11 @@
 //! The few calls that pyo3's safe API does not offer, or not without a cost to every request.
 //!
-//! What the limited API of 3.10 lacks is declared in [`lacking`]; every CPython from 3.10 on exports it.
+//! What the limited API of 3.10 lacks is declared in [`lacking`]; every `CPython` from 3.10 on exports it.
 
-#![expect(unsafe_code, reason = "the C API where pyo3's safe one costs each request or has no such call")]
+#![expect(
+    unsafe_code,
+    reason = "the C API where pyo3's safe one costs each request or has no such call"
+)]
 
 use std::ffi::c_int;
 use std::mem::ManuallyDrop;
@@ -24,7 +27,7 @@ const COPY_UP_TO: usize = 16 * 1024;
 mod lacking {
     use std::ffi::c_int;
 
-    use pyo3::ffi::{PyObject, Py_ssize_t};
+    use pyo3::ffi::{Py_ssize_t, PyObject};
 
     unsafe extern "C" {
         pub(super) fn PyObject_VectorcallDict(
@@ -33,7 +36,10 @@ mod lacking {
             count: usize,
             keywords: *mut PyObject,
         ) -> *mut PyObject;
-        pub(super) fn PyObject_LengthHint(object: *mut PyObject, default: Py_ssize_t) -> Py_ssize_t;
+        pub(super) fn PyObject_LengthHint(
+            object: *mut PyObject,
+            default: Py_ssize_t,
+        ) -> Py_ssize_t;
         pub(super) fn PyContext_CopyCurrent() -> *mut PyObject;
         pub(super) fn PyContext_Enter(context: *mut PyObject) -> c_int;
         pub(super) fn PyContext_Exit(context: *mut PyObject) -> c_int;
@@ -56,7 +62,8 @@ pub(super) fn token(_: Python<'_>) -> Python<'static> {
 pub(super) fn latin1(py: Python<'static>, bytes: &[u8]) -> PyResult<Bound<'static, PyString>> {
     let length = bytes.len().cast_signed();
     // SAFETY: pointer and length are those of a live slice; a null `errors` means strict.
-    let text = unsafe { ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), length, ptr::null()) };
+    let text =
+        unsafe { ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), length, ptr::null()) };
     // SAFETY: the call returned a new reference, or null with an exception set.
     let text = unsafe { Bound::from_owned_ptr_or_err(py, text) }?;
     // SAFETY: PyUnicode_DecodeLatin1 makes nothing but `str`.

@@ -34,7 +34,11 @@ const WEIGHT: u64 = 8;
 
 impl Pace {
     pub(super) const fn new() -> Self {
-        Self { mean: Cell::new(0), untimed: Cell::new(0), mode: Cell::new(Mode::AtOnce) }
+        Self {
+            mean: Cell::new(0),
+            untimed: Cell::new(0),
+            mode: Cell::new(Mode::AtOnce),
+        }
     }
 
     pub(super) fn mode(&self) -> Mode {

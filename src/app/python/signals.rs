@@ -2,7 +2,10 @@
 //!
 //! The worker's own handlers are there before the app. What the app replaces is left to it, as Gunicorn does, but said.
 
-#![expect(unsafe_code, reason = "sigaction(2) with nothing to set has no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "sigaction(2) with nothing to set has no safe form"
+)]
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;

@@ -34,7 +34,9 @@ pub(crate) struct SyncHost {
 impl SyncHost {
     /// A host in this process's interpreter.
     pub(crate) fn new(interpreter: Interpreter) -> Self {
-        Self { python: interpreter }
+        Self {
+            python: interpreter,
+        }
     }
 }
 
@@ -90,7 +92,9 @@ struct Job {
 
 impl std::fmt::Debug for SyncApp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SyncApp").field("pace", &self.0.pace).finish_non_exhaustive()
+        f.debug_struct("SyncApp")
+            .field("pace", &self.0.pace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -149,7 +153,9 @@ impl Future for SyncCall {
                 Stage::Gathering(gathering) => {
                     match std::task::ready!(gathering.input.as_mut().poll(cx)) {
                         Ok(input) => match gathering.request.take() {
-                            Some((parts, origin)) => gathering.inner.submit(parts, origin, input),
+                            Some((parts, origin)) => {
+                                gathering.inner.submit(parts, origin, input)
+                            }
                             None => Stage::Over,
                         },
                         Err(error) => Stage::Answered(refused(error)),
@@ -160,7 +166,9 @@ impl Future for SyncCall {
                     Stage::Answered(outcome)
                 }
                 Stage::Answered(_) => {
-                    if let Stage::Answered(outcome) = std::mem::replace(&mut self.0, Stage::Over) {
+                    if let Stage::Answered(outcome) =
+                        std::mem::replace(&mut self.0, Stage::Over)
+                    {
                         return Poll::Ready(outcome);
                     }
                     Stage::Over
@@ -186,7 +194,12 @@ impl Inner {
             }
             Mode::Batch => {
                 let (reply, awaited) = reply();
-                self.jobs.borrow_mut().push_back(Job { parts, origin, input, reply });
+                self.jobs.borrow_mut().push_back(Job {
+                    parts,
+                    origin,
+                    input,
+                    reply,
+                });
                 self.later.wake();
                 Stage::Queued(awaited)
             }
@@ -236,7 +249,9 @@ impl Future for Batch {
         }
         let mut before = Instant::now();
         loop {
-            let Some(job) = inner.jobs.borrow_mut().pop_front() else { return Poll::Pending };
+            let Some(job) = inner.jobs.borrow_mut().pop_front() else {
+                return Poll::Pending;
+            };
             if job.reply.is_abandoned() {
                 continue;
             }

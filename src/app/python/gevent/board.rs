@@ -61,11 +61,12 @@ pin_project! {
 /// The task's part in [`RUNNABLE`]; leaves it when dropped.
 struct Count(Option<(Arc<Woken>, Waker)>);
 
-impl Drop for Count {
-    fn drop(&mut self) {
+impl Count {
+    /// Takes back what it counts, and whoever wakes it from now on adds nothing.
+    fn leave(&self) {
         let counts = match &self.0 {
-            // Set for good: whoever wakes it from now on wakes nothing.
             Some((woken, _)) => woken.counts.swap(true, Ordering::AcqRel),
+            // Not polled yet.
             None => true,
         };
         if counts {
@@ -74,10 +75,19 @@ impl Drop for Count {
     }
 }
 
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 /// Wraps a task of the worker. It is runnable from now on, so it is to be spawned at once.
 pub(super) fn counted<F: Future>(task: F) -> Counted<F> {
     RUNNABLE.fetch_add(1, Ordering::AcqRel);
-    Counted { task, count: Count(None) }
+    Counted {
+        task,
+        count: Count(None),
+    }
 }
 
 impl<F: Future> Future for Counted<F> {
@@ -85,17 +95,28 @@ impl<F: Future> Future for Counted<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let (woken, waker) = this.count.0.get_or_insert_with(|| {
-            // A task keeps its waker for life.
-            let task = cx.waker().clone();
-            let woken = Arc::new(Woken { counts: AtomicBool::new(true), task });
-            let waker = Waker::from(Arc::clone(&woken));
-            (woken, waker)
-        });
-        debug_assert!(woken.task.will_wake(cx.waker()), "a task has changed its waker");
-        if woken.counts.swap(false, Ordering::AcqRel) {
-            RUNNABLE.fetch_sub(1, Ordering::AcqRel);
+        let count = this.count;
+        match &count.0 {
+            // The same waker all the task's life, as a rule.
+            Some((woken, _)) if woken.task.will_wake(cx.waker()) => {
+                if woken.counts.swap(false, Ordering::AcqRel) {
+                    RUNNABLE.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+            Some(_) | None => {
+                count.leave();
+                let task = cx.waker().clone();
+                let woken = Arc::new(Woken {
+                    counts: AtomicBool::new(false),
+                    task,
+                });
+                let waker = Waker::from(Arc::clone(&woken));
+                count.0 = Some((woken, waker));
+            }
         }
+        let Some((_, waker)) = &count.0 else {
+            return Poll::Pending;
+        };
         this.task.poll(&mut Context::from_waker(waker))
     }
 }
@@ -161,7 +182,10 @@ impl Board {
         if let Some(request) = self.request.get()
             && let Err(error) = request.call0(py)
         {
-            tracing::error!("gevent's hub takes no callback\n{}", traceback::text(py, &error));
+            tracing::error!(
+                "gevent's hub takes no callback\n{}",
+                traceback::text(py, &error)
+            );
         }
     }
 
@@ -215,6 +239,12 @@ mod tests {
 
     use super::*;
 
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+
     /// The count is the process's: one test for all that is said of it.
     #[test]
     fn a_task_counts_while_it_is_runnable() {
@@ -225,10 +255,15 @@ mod tests {
         let mut task = Box::pin(counted(poll_fn(|cx| {
             *kept.borrow_mut() = Some(cx.waker().clone());
             polls += 1;
-            if polls == 3 { Poll::Ready(()) } else { Poll::Pending }
+            if polls == 3 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })));
         assert_eq!(count(), 1, "runnable from the start");
-        let mut cx = Context::from_waker(Waker::noop());
+        let nobody = Waker::from(Arc::new(Nobody));
+        let mut cx = Context::from_waker(&nobody);
         assert!(task.as_mut().poll(&mut cx).is_pending());
         assert_eq!(count(), 0);
         let waker = kept.borrow().clone().unwrap();

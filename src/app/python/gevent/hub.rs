@@ -18,7 +18,10 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) fn new(py: Python<'static>, board: Rc<Board>) -> PyResult<Self> {
-        Ok(Self { waiter: py.import("gevent.hub")?.getattr("Waiter")?, board })
+        Ok(Self {
+            waiter: py.import("gevent.hub")?.getattr("Waiter")?,
+            board,
+        })
     }
 
     pub(super) fn py(&self) -> Python<'static> {

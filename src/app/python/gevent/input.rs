@@ -25,7 +25,10 @@ const AHEAD: usize = 256 * 1024;
 pub(super) fn stream(
     hub: &Rc<Hub>,
     body: Body,
-) -> PyResult<(Bound<'static, BodyStream>, impl Future<Output = ()> + 'static)> {
+) -> PyResult<(
+    Bound<'static, BodyStream>,
+    impl Future<Output = ()> + 'static,
+)> {
     let pipe = Rc::new(Incoming::new(AHEAD));
     let stream = BodyStream {
         hub: Rc::clone(hub),
@@ -34,7 +37,10 @@ pub(super) fn stream(
         waiting: Cell::new(false),
         broken: RefCell::default(),
     };
-    Ok((Bound::new(hub.py(), stream)?, fill(Rc::clone(hub), pipe, body)))
+    Ok((
+        Bound::new(hub.py(), stream)?,
+        fill(Rc::clone(hub), pipe, body),
+    ))
 }
 
 /// Reads the body as the app asks for it. Nothing is read before the first question, so that a client which waits for
@@ -95,13 +101,21 @@ impl BodyStream {
     }
 
     #[pyo3(signature = (size = None))]
-    fn readline<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+    fn readline<'py>(
+        &self,
+        py: Python<'py>,
+        size: Option<isize>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.line(limit(size))?))
     }
 
     /// All lines, or as many as make up `hint` bytes.
     #[pyo3(signature = (hint = None))]
-    fn readlines<'py>(&self, py: Python<'py>, hint: Option<isize>) -> PyResult<Bound<'py, PyList>> {
+    fn readlines<'py>(
+        &self,
+        py: Python<'py>,
+        hint: Option<isize>,
+    ) -> PyResult<Bound<'py, PyList>> {
         let hint = limit(hint.filter(|hint| *hint > 0));
         let lines = PyList::empty(py);
         let mut length = 0;
@@ -141,7 +155,8 @@ impl Drop for BodyStream {
 
 /// How many bytes a size asks for: none or a negative one asks for all.
 fn limit(size: Option<isize>) -> usize {
-    size.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX)
+    size.and_then(|size| usize::try_from(size).ok())
+        .unwrap_or(usize::MAX)
 }
 
 impl BodyStream {
@@ -192,7 +207,9 @@ impl BodyStream {
 
     fn wait(&self) -> PyResult<()> {
         if self.waiting.replace(true) {
-            return Err(PyRuntimeError::new_err("two greenlets read one request's body"));
+            return Err(PyRuntimeError::new_err(
+                "two greenlets read one request's body",
+            ));
         }
         let waited = self.hub.wait(|side| self.pipe.park_reader(Some(side)));
         self.waiting.set(false);

@@ -29,10 +29,10 @@ use self::board::{Board, counted};
 use self::hub::Hub;
 use self::output::Output;
 use self::turns::Turns;
+use super::Interpreter;
 use super::load;
 use super::reply::{Awaited, Outcome, Reply, reply};
 use super::wsgi::{Answer, Given, Input, Multithread, PyBody, Wsgi, failed, refused};
-use super::Interpreter;
 use crate::app::{App, Body, BootError, Host, Origin};
 use crate::channel::WorkerContext;
 use crate::error::{AnyError, Exit};
@@ -91,9 +91,15 @@ impl Host for GeventHost {
         let py = self.python.token();
         patch(py)?;
         // Here and not in `load`, which runs in the hub: an app may wait for something while it is imported.
-        let wsgi = self.python.load(&context.config, Multithread::Interleaved)?;
-        let hub = Hub::new(py, Rc::clone(&self.board)).map_err(|error| load::boot(py, &error))?;
-        self.app.replace(Some(Rc::new(Inner { wsgi, hub: Rc::new(hub) })));
+        let wsgi = self
+            .python
+            .load(&context.config, Multithread::Interleaved)?;
+        let hub =
+            Hub::new(py, Rc::clone(&self.board)).map_err(|error| load::boot(py, &error))?;
+        self.app.replace(Some(Rc::new(Inner {
+            wsgi,
+            hub: Rc::new(hub),
+        })));
         Ok(())
     }
 
@@ -104,7 +110,8 @@ impl Host for GeventHost {
 
     async fn load(&self, _: &WorkerContext) -> Result<GeventApp, BootError> {
         let app = self.app.borrow().clone();
-        app.map(GeventApp).ok_or_else(|| BootError::Boot("the worker has not booted".into()))
+        app.map(GeventApp)
+            .ok_or_else(|| BootError::Boot("the worker has not booted".into()))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
@@ -121,7 +128,13 @@ impl Host for GeventHost {
         let finished = Rc::new(Cell::new(None));
         let result = Rc::clone(&finished);
         runtime.spawn_local(counted(async move { result.set(Some(main.await)) }));
-        let turns = Turns::new(runtime, Rc::clone(&self.board), app, self.idle.take(), finished);
+        let turns = Turns::new(
+            runtime,
+            Rc::clone(&self.board),
+            app,
+            self.idle.take(),
+            finished,
+        );
         let py = self.python.token();
         match drive(py, turns, epoll) {
             Ok(exit) => exit,
@@ -176,7 +189,9 @@ fn drive(py: Python<'static>, turns: Turns, epoll: RawFd) -> PyResult<Exit> {
 
 /// The epoll descriptors of this process.
 fn epolls() -> Vec<RawFd> {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
+    };
     entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
@@ -221,9 +236,15 @@ impl App for GeventApp {
     fn call(&self, request: Request<Body>, origin: Origin) -> GeventCall {
         let (parts, body) = request.into_parts();
         if body.is_end_stream() {
-            return self.0.queued(parts, origin, Awaiting::Gathered(Input::Empty));
+            return self
+                .0
+                .queued(parts, origin, Awaiting::Gathered(Input::Empty));
         }
-        if body.size_hint().upper().is_some_and(|length| length <= GATHERED) {
+        if body
+            .size_hint()
+            .upper()
+            .is_some_and(|length| length <= GATHERED)
+        {
             let inner = Rc::clone(&self.0);
             return GeventCall(Stage::Gathering(Box::pin(async move {
                 match Input::gather(body).await {
@@ -235,7 +256,8 @@ impl App for GeventApp {
         match input::stream(&self.0.hub, body) {
             Ok((stream, fill)) => {
                 tokio::task::spawn_local(counted(fill));
-                self.0.queued(parts, origin, Awaiting::Stream(stream.unbind()))
+                self.0
+                    .queued(parts, origin, Awaiting::Stream(stream.unbind()))
             }
             Err(error) => {
                 let error = failed(self.0.wsgi.py(), &error);
@@ -268,10 +290,7 @@ impl std::fmt::Debug for GeventCall {
 impl Future for GeventCall {
     type Output = Outcome;
 
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         match &mut self.0 {
             Stage::Gathering(future) => future.as_mut().poll(cx),
             Stage::Queued(awaited) => Pin::new(awaited).poll(cx),
@@ -282,7 +301,12 @@ impl Future for GeventCall {
 impl Inner {
     fn submit(&self, parts: Parts, origin: Origin, input: Awaiting) -> Awaited {
         let (reply, awaited) = reply();
-        self.hub.board.jobs.borrow_mut().push_back(Job { parts, origin, input, reply });
+        self.hub.board.jobs.borrow_mut().push_back(Job {
+            parts,
+            origin,
+            input,
+            reply,
+        });
         awaited
     }
 

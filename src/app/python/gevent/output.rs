@@ -5,14 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 
 use super::hub::Hub;
 use super::pipe::{Pipe, Room, Side, Taken};
 use crate::app::python::reply::{Outcome, Reply};
 use crate::app::python::wsgi::{
-    ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source, failed,
+    ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source, before_start, failed,
 };
 use crate::error::AnyError;
 
@@ -30,7 +29,11 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn new(hub: Rc<Hub>, reply: Reply) -> Self {
-        Self { hub, reply: RefCell::new(Some(reply)), pipe: RefCell::new(None) }
+        Self {
+            hub,
+            reply: RefCell::new(Some(reply)),
+            pipe: RefCell::new(None),
+        }
     }
 
     /// Answers, unless the head is out: then the response is cut where it ended in an error.
@@ -53,7 +56,11 @@ impl Output {
     fn begin(&self, head: Head, exact: Option<u64>) -> Rc<Outgoing> {
         let pipe = Rc::new(Outgoing::new(AHEAD));
         self.pipe.replace(Some(Rc::clone(&pipe)));
-        let fed = Fed { hub: Rc::clone(&self.hub), pipe: Rc::clone(&pipe), exact };
+        let fed = Fed {
+            hub: Rc::clone(&self.hub),
+            pipe: Rc::clone(&pipe),
+            exact,
+        };
         let response = head.with(PyBody::fed(fed));
         let task = self.reply.take().and_then(|reply| reply.send(Ok(response)));
         if let Some(task) = task {
@@ -132,7 +139,7 @@ impl Sink for Output {
             (Some(pipe), _) => pipe,
             (None, Some(head)) => self.begin(head, None),
             (None, None) => {
-                return Err(PyAssertionError::new_err("write() before start_response()"));
+                return Err(before_start());
             }
         };
         self.send(&pipe, chunk).map(drop)

@@ -109,7 +109,11 @@ impl<E, G> Pipe<E, G> {
                 None => Taken::Nothing,
             },
         };
-        let writer = if blocked && state.has_room() { state.writer.take() } else { None };
+        let writer = if blocked && state.has_room() {
+            state.writer.take()
+        } else {
+            None
+        };
         (taken, writer)
     }
 

@@ -42,7 +42,13 @@ impl Turns {
         finished: Rc<Cell<Option<Exit>>>,
     ) -> Self {
         let runtime = RefCell::new(Some(Rc::new(runtime)));
-        Self { runtime, board, app, idle, finished }
+        Self {
+            runtime,
+            board,
+            app,
+            idle,
+            finished,
+        }
     }
 
     /// How the worker's main future ended.
@@ -89,8 +95,16 @@ impl Turns {
             Poll::Pending
         }));
         self.board.end();
-        let jobs = if self.board.jobs.borrow().is_empty() { 0 } else { JOBS };
-        let waiters = if self.board.waiters.borrow().is_empty() { 0 } else { WAITERS };
+        let jobs = if self.board.jobs.borrow().is_empty() {
+            0
+        } else {
+            JOBS
+        };
+        let waiters = if self.board.waiters.borrow().is_empty() {
+            0
+        } else {
+            WAITERS
+        };
         jobs | waiters
     }
 
@@ -107,7 +121,9 @@ impl Turns {
     /// Serves requests in the calling greenlet until there are none, or it is the runtime's turn.
     fn serve(&self) {
         while self.board.has_time() {
-            let Some(job) = self.board.jobs.borrow_mut().pop_front() else { break };
+            let Some(job) = self.board.jobs.borrow_mut().pop_front() else {
+                break;
+            };
             self.app.serve(job);
         }
     }

@@ -27,10 +27,7 @@ enum Kind {
 /// A body that somebody else produces.
 pub(in crate::app::python) trait Feed {
     /// The next chunk.
-    fn poll_chunk(
-        &self,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Bytes, AnyError>>>;
+    fn poll_chunk(&self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Bytes, AnyError>>>;
     /// The length, where it is known.
     fn exact(&self) -> Option<u64>;
 }
@@ -38,7 +35,11 @@ pub(in crate::app::python) trait Feed {
 impl PyBody {
     /// Bytes that are here.
     pub(in crate::app::python) fn whole(bytes: Bytes) -> Self {
-        Self(if bytes.is_empty() { Kind::Done } else { Kind::Whole(bytes) })
+        Self(if bytes.is_empty() {
+            Kind::Done
+        } else {
+            Kind::Whole(bytes)
+        })
     }
 
     /// An iterable, pulled as the server asks for more: the server's back-pressure is the app's.
@@ -47,7 +48,12 @@ impl PyBody {
         context: Rc<Context>,
         later: Rc<Later>,
     ) -> Self {
-        let pulled = Pulled { source: Some(source), context, later, breathe: false };
+        let pulled = Pulled {
+            source: Some(source),
+            context,
+            later,
+            breathe: false,
+        };
         Self(Kind::Pulled(Box::new(pulled)))
     }
 
@@ -58,7 +64,12 @@ impl PyBody {
         later: Rc<Later>,
     ) -> Self {
         let FileBody { blocks, returned } = file;
-        Self(Kind::File(Box::new(Sent { blocks, returned: Some(returned), context, later })))
+        Self(Kind::File(Box::new(Sent {
+            blocks,
+            returned: Some(returned),
+            context,
+            later,
+        })))
     }
 
     /// What `feed` produces.
@@ -96,9 +107,11 @@ impl Body for PyBody {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Kind::Pulled(pulled) => std::task::ready!(pulled.poll_chunk(cx)),
-            Kind::File(file) => {
-                file.blocks.read().transpose().map(|block| block.map_err(AnyError::from))
-            }
+            Kind::File(file) => file
+                .blocks
+                .read()
+                .transpose()
+                .map(|block| block.map_err(AnyError::from)),
             Kind::Fed(feed) => std::task::ready!(feed.poll_chunk(cx)),
         };
         if !matches!(chunk, Some(Ok(_))) {
@@ -141,7 +154,9 @@ impl Pulled {
         &mut self,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Bytes, AnyError>>> {
-        let Some(source) = &mut self.source else { return Poll::Ready(None) };
+        let Some(source) = &mut self.source else {
+            return Poll::Ready(None);
+        };
         if std::mem::take(&mut self.breathe) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -162,7 +177,8 @@ impl Pulled {
 impl Drop for Pulled {
     fn drop(&mut self) {
         if let Some(source) = self.source.take() {
-            self.later.leave(Rest::Source(source), Rc::clone(&self.context));
+            self.later
+                .leave(Rest::Source(source), Rc::clone(&self.context));
         }
     }
 }
@@ -186,7 +202,8 @@ struct Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         if let Some(returned) = self.returned.take() {
-            self.later.leave(Rest::File(returned), Rc::clone(&self.context));
+            self.later
+                .leave(Rest::File(returned), Rc::clone(&self.context));
         }
     }
 }

@@ -167,7 +167,11 @@ impl Environs {
         input: Option<&Ref>,
     ) -> Result<Bound<'static, PyDict>, EnvironError> {
         let known = self.known(&origin.ends)?;
-        let template = if known.remote_port.is_some() { &self.tcp } else { &self.unix };
+        let template = if known.remote_port.is_some() {
+            &self.tcp
+        } else {
+            &self.unix
+        };
         let environ = template.copy()?;
         self.line(&environ, parts)?;
         self.mount(&environ, parts, origin)?;
@@ -207,7 +211,10 @@ impl Environs {
         } else if let Some(uri) = parts.uri.path_and_query()
             && uri.as_str() != "/"
         {
-            let uri = self.uri.borrow_mut().text(self.py, uri.as_str().as_bytes())?;
+            let uri = self
+                .uri
+                .borrow_mut()
+                .text(self.py, uri.as_str().as_bytes())?;
             environ.set_item(&self.keys.uri, uri)?;
         }
         Ok(())
@@ -221,17 +228,23 @@ impl Environs {
         origin: &Origin,
     ) -> Result<(), EnvironError> {
         let mut path = parts.uri.path();
-        let sent = if origin.trusted { parts.headers.get(SCRIPT_NAME) } else { None };
+        let sent = if origin.trusted {
+            parts.headers.get(SCRIPT_NAME)
+        } else {
+            None
+        };
         let sent = sent.map(|value| String::from_utf8_lossy(value.as_bytes()));
         if let Some(script) = &sent {
             environ.set_item(&self.keys.script, script.as_ref())?;
         }
         let script = sent.as_deref().unwrap_or(&self.script);
         if !script.is_empty() {
-            path = path.strip_prefix(script).ok_or_else(|| EnvironError::Mount {
-                path: path.to_owned(),
-                script: script.to_owned(),
-            })?;
+            path = path
+                .strip_prefix(script)
+                .ok_or_else(|| EnvironError::Mount {
+                    path: path.to_owned(),
+                    script: script.to_owned(),
+                })?;
         }
         if path == "/" {
             return Ok(());
@@ -350,7 +363,10 @@ impl Environs {
 fn interned(dict: &Bound<'static, PyDict>) -> PyResult<Bound<'static, PyDict>> {
     let copy = PyDict::new(dict.py());
     for (key, value) in dict.iter() {
-        copy.set_item(PyString::intern(dict.py(), key.cast::<PyString>()?.to_str()?), value)?;
+        copy.set_item(
+            PyString::intern(dict.py(), key.cast::<PyString>()?.to_str()?),
+            value,
+        )?;
     }
     Ok(copy)
 }
@@ -391,7 +407,11 @@ impl Last {
         self.with(raw, |raw| object::latin1(py, raw))
     }
 
-    fn with(&mut self, raw: &[u8], make: impl FnOnce(&[u8]) -> PyResult<Text>) -> PyResult<Text> {
+    fn with(
+        &mut self,
+        raw: &[u8],
+        make: impl FnOnce(&[u8]) -> PyResult<Text>,
+    ) -> PyResult<Text> {
         if let Some(text) = &self.text
             && self.raw == raw
         {
@@ -422,18 +442,30 @@ impl Header {
     fn new(py: Python<'static>, name: &HeaderName) -> Self {
         let key = PyString::intern(py, &key(name));
         let keep = *name != COOKIE && *name != AUTHORIZATION && *name != CONTENT_LENGTH;
-        Self { key, last: Last::default(), keep }
+        Self {
+            key,
+            last: Last::default(),
+            keep,
+        }
     }
 
     fn text(&mut self, py: Python<'static>, raw: &[u8]) -> PyResult<Text> {
-        if self.keep { self.last.text(py, raw) } else { object::latin1(py, raw) }
+        if self.keep {
+            self.last.text(py, raw)
+        } else {
+            object::latin1(py, raw)
+        }
     }
 }
 
 /// The environ's key for a header.
 fn key(name: &HeaderName) -> String {
     let upper = name.as_str().replace('-', "_").to_ascii_uppercase();
-    if *name == CONTENT_TYPE || *name == CONTENT_LENGTH { upper } else { format!("HTTP_{upper}") }
+    if *name == CONTENT_TYPE || *name == CONTENT_LENGTH {
+        upper
+    } else {
+        format!("HTTP_{upper}")
+    }
 }
 
 /// The strings of one connection.
@@ -461,7 +493,13 @@ impl Known {
             Address::Unix(Some(path)) => (PyString::new(py, &path.to_string_lossy()), None),
             Address::Unix(None) => (values.empty.clone(), None),
         };
-        Ok(Self { ends: Arc::clone(ends), remote_addr, remote_port, server_name, server_port })
+        Ok(Self {
+            ends: Arc::clone(ends),
+            remote_addr,
+            remote_port,
+            server_name,
+            server_port,
+        })
     }
 }
 
@@ -502,6 +540,9 @@ mod tests {
             headers.append("x-forwarded-for", HeaderValue::from_static(value));
         }
         assert_eq!(join(&headers, &COOKIE), b"a; b");
-        assert_eq!(join(&headers, &HeaderName::from_static("x-forwarded-for")), b"a,b");
+        assert_eq!(
+            join(&headers, &HeaderName::from_static("x-forwarded-for")),
+            b"a,b"
+        );
     }
 }

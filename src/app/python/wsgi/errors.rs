@@ -31,7 +31,9 @@ impl ErrorStream {
         let whole = {
             let mut line = self.line.borrow_mut();
             line.push_str(&text);
-            let Some(end) = line.rfind('\n') else { return Ok(text.chars().count()) };
+            let Some(end) = line.rfind('\n') else {
+                return Ok(text.chars().count());
+            };
             let rest = line.split_off(end + 1);
             std::mem::replace(&mut *line, rest)
         };

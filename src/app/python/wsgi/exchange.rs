@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySequence, PyString, PyTuple};
@@ -68,9 +68,13 @@ impl ExchangeState {
         std::mem::take(&mut self.inner.borrow_mut().written)
     }
 
-    /// The length that the head declares, if there is a head.
-    pub(super) fn declared(&self) -> Option<Option<u64>> {
-        self.inner.borrow().head.as_ref().map(|head| head.length)
+    /// The length that the head declares.
+    pub(super) fn declared(&self) -> Option<u64> {
+        self.inner
+            .borrow()
+            .head
+            .as_ref()
+            .and_then(|head| head.length)
     }
 
     /// Whether `write()` has not been used.
@@ -92,7 +96,7 @@ impl ExchangeState {
 
 #[pymethods]
 impl Exchange {
-    /// PEP 3333, "The start_response() Callable".
+    /// PEP 3333, "The `start_response()` Callable".
     #[pyo3(signature = (status, headers, exc_info = None))]
     fn start_response(
         &self,
@@ -103,7 +107,10 @@ impl Exchange {
     ) -> PyResult<Option<Py<PyAny>>> {
         let (started, sent) = {
             let inner = self.shared.inner.borrow();
-            (inner.sent || inner.head.is_some(), inner.sent || !inner.written.is_empty())
+            (
+                inner.sent || inner.head.is_some(),
+                inner.sent || !inner.written.is_empty(),
+            )
         };
         match exc_info {
             Some(exc_info) if sent => return Err(raised(exc_info)),
@@ -119,11 +126,13 @@ impl Exchange {
         Ok(inner.write.as_ref().map(|write| write.clone_ref(py)))
     }
 
-    /// PEP 3333, "The write() Callable".
+    /// PEP 3333, "The `write()` Callable".
     fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let bytes = data
             .cast::<PyBytes>()
-            .map_err(|_| PyTypeError::new_err(format!("write() takes bytes, not {}", class(data))))?
+            .map_err(|_| {
+                PyTypeError::new_err(format!("write() takes bytes, not {}", class(data)))
+            })?
             .as_bytes();
         if bytes.is_empty() {
             return Ok(());
@@ -131,16 +140,14 @@ impl Exchange {
         let chunk = Bytes::copy_from_slice(bytes);
         let sink = {
             let mut inner = self.shared.inner.borrow_mut();
-            match inner.sink.clone() {
-                Some(sink) => sink,
-                None => {
-                    if inner.head.is_none() {
-                        return Err(PyAssertionError::new_err("write() before start_response()"));
-                    }
-                    inner.written.push(chunk);
-                    return Ok(());
+            let Some(sink) = inner.sink.clone() else {
+                if inner.head.is_none() {
+                    return Err(before_start());
                 }
-            }
+                inner.written.push(chunk);
+                return Ok(());
+            };
+            sink
         };
         sink.write(&self.shared, chunk)
     }
@@ -152,9 +159,17 @@ impl Exchange {
             .cast::<PyString>()
             .map_err(|_| PyTypeError::new_err(format!("{} is not a string", repr(status))))?;
         let Some((status, reason)) = head::status(status.to_str()?) else {
-            return Err(PyValueError::new_err(format!("Invalid status {}", repr(status))));
+            return Err(PyValueError::new_err(format!(
+                "Invalid status {}",
+                repr(status)
+            )));
         };
-        let mut head = Head { status, reason, headers: HeaderMap::with_capacity(8), length: None };
+        let mut head = Head {
+            status,
+            reason,
+            headers: HeaderMap::with_capacity(8),
+            length: None,
+        };
         if let Ok(headers) = headers.cast::<PyList>() {
             for header in headers.iter() {
                 self.header(&mut head, &header)?;
@@ -179,7 +194,10 @@ impl Exchange {
             let value = pair.get_borrowed_item(1)?;
             return self.pair(head, &name, &value);
         }
-        let pair = header.cast::<PySequence>().map_err(|_| not_a_pair(header))?.to_tuple()?;
+        let pair = header
+            .cast::<PySequence>()
+            .map_err(|_| not_a_pair(header))?
+            .to_tuple()?;
         if pair.len() != 2 {
             return Err(not_a_pair(header));
         }
@@ -192,18 +210,28 @@ impl Exchange {
         name: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let not_text = |object| PyTypeError::new_err(format!("{} is not a string", repr(object)));
+        let not_text =
+            |object| PyTypeError::new_err(format!("{} is not a string", repr(object)));
         let name = name.cast::<PyString>().map_err(|_| not_text(name))?;
-        let text = value.cast::<PyString>().map_err(|_| not_text(value))?.to_str()?;
+        let text = value
+            .cast::<PyString>()
+            .map_err(|_| not_text(value))?
+            .to_str()?;
         let mut names = self.names.borrow_mut();
         let Some(known) = names.find(name)? else {
             drop(names);
-            return Err(PyValueError::new_err(format!("Invalid header name {}", repr(name))));
+            return Err(PyValueError::new_err(format!(
+                "Invalid header name {}",
+                repr(name)
+            )));
         };
         // The name only: the value may be a secret.
         let Some(value) = head::value(text).and_then(|bytes| known.value(&bytes)) else {
             drop(names);
-            return Err(PyValueError::new_err(format!("Invalid value of header {}", repr(name))));
+            return Err(PyValueError::new_err(format!(
+                "Invalid value of header {}",
+                repr(name)
+            )));
         };
         match known.role {
             Role::Send => {
@@ -218,7 +246,9 @@ impl Exchange {
                 (Some(again), Some(first)) if again == first => {}
                 (Some(_) | None, _) => {
                     drop(names);
-                    return Err(PyValueError::new_err("Invalid value of header 'Content-Length'"));
+                    return Err(PyValueError::new_err(
+                        "Invalid value of header 'Content-Length'",
+                    ));
                 }
             },
         }
@@ -226,9 +256,17 @@ impl Exchange {
     }
 }
 
+/// What an app gets that writes too early.
+pub(in crate::app::python) fn before_start() -> PyErr {
+    PyAssertionError::new_err("write() before start_response()")
+}
+
 /// The exception that the app passed in `exc_info`, with its traceback.
 fn raised(exc_info: &Bound<'_, PyAny>) -> PyErr {
-    let parts = exc_info.cast::<PyTuple>().ok().filter(|parts| parts.len() == 3);
+    let parts = exc_info
+        .cast::<PyTuple>()
+        .ok()
+        .filter(|parts| parts.len() == 3);
     let Some((value, traceback)) =
         parts.and_then(|parts| Some((parts.get_item(1).ok()?, parts.get_item(2).ok()?)))
     else {
@@ -242,15 +280,23 @@ fn raised(exc_info: &Bound<'_, PyAny>) -> PyErr {
 }
 
 fn not_a_pair(header: &Bound<'_, PyAny>) -> PyErr {
-    PyTypeError::new_err(format!("a header must be a (name, value) tuple, not {}", class(header)))
+    PyTypeError::new_err(format!(
+        "a header must be a (name, value) tuple, not {}",
+        class(header)
+    ))
 }
 
 pub(super) fn class(object: &Bound<'_, PyAny>) -> String {
-    object.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string())
+    object
+        .get_type()
+        .name()
+        .map_or_else(|_| "?".into(), |name| name.to_string())
 }
 
 fn repr(object: &Bound<'_, PyAny>) -> String {
-    object.repr().map_or_else(|_| class(object), |text| text.to_string())
+    object
+        .repr()
+        .map_or_else(|_| class(object), |text| text.to_string())
 }
 
 /// The header names that apps have used.
@@ -287,7 +333,12 @@ impl Names {
             let role = Role::of(&name);
             let keep = self.known.len() < Self::CAP;
             let object = keep.then(|| object.clone().unbind());
-            let known = Known { object, name, role, last: None };
+            let known = Known {
+                object,
+                name,
+                role,
+                last: None,
+            };
             if !keep {
                 return Ok(Some(self.passing.insert(known)));
             }
@@ -350,16 +401,29 @@ impl Pool {
             inner.write = Some(parts.write.clone().unbind());
             inner.sink = sink;
         }
-        Ok(Lease { pool: Rc::clone(self), parts: Some(parts) })
+        Ok(Lease {
+            pool: Rc::clone(self),
+            parts: Some(parts),
+        })
     }
 
     fn make(&self, py: Python<'static>) -> PyResult<Parts> {
         let state = Rc::new(ExchangeState::default());
-        let exchange =
-            Bound::new(py, Exchange { shared: Rc::clone(&state), names: Rc::clone(&self.names) })?;
+        let exchange = Bound::new(
+            py,
+            Exchange {
+                shared: Rc::clone(&state),
+                names: Rc::clone(&self.names),
+            },
+        )?;
         let start_response = exchange.getattr("start_response")?;
         let write = exchange.getattr("write")?;
-        Ok(Parts { state, exchange, start_response, write })
+        Ok(Parts {
+            state,
+            exchange,
+            start_response,
+            write,
+        })
     }
 }
 
@@ -386,7 +450,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(parts) = self.parts.take() else { return };
+        let Some(parts) = self.parts.take() else {
+            return;
+        };
         parts.state.reset();
         let unused = references(&parts.start_response) == 1
             && references(&parts.write) == 1
@@ -401,4 +467,3 @@ impl Drop for Lease {
         }
     }
 }
-

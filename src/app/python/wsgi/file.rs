@@ -45,7 +45,10 @@ impl FileWrapper {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let data = self.filelike.bind(py).call_method1(intern!(py, "read"), (&self.blksize,))?;
+        let data = self
+            .filelike
+            .bind(py)
+            .call_method1(intern!(py, "read"), (&self.blksize,))?;
         Ok(if data.is_truthy()? { Some(data) } else { None })
     }
 
@@ -54,7 +57,8 @@ impl FileWrapper {
         py: Python<'py>,
         _index: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.__next__(py)?.ok_or_else(|| PyIndexError::new_err("the file is at its end"))
+        self.__next__(py)?
+            .ok_or_else(|| PyIndexError::new_err("the file is at its end"))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -82,7 +86,9 @@ impl Blocks {
         kinds: &Kinds,
         limit: Option<u64>,
     ) -> PyResult<Option<Self>> {
-        let Ok(wrapper) = object.cast_exact::<FileWrapper>() else { return Ok(None) };
+        let Ok(wrapper) = object.cast_exact::<FileWrapper>() else {
+            return Ok(None);
+        };
         let py = object.py();
         let filelike = wrapper.get().filelike.bind(py);
         // The reader of a compressed file has a descriptor as well: only these two give its bytes as they are.
@@ -94,16 +100,28 @@ impl Blocks {
         if !raw.get_type().is(&kinds.raw) || raw.getattr(intern!(py, "closed"))?.is_truthy()? {
             return Ok(None);
         }
-        let descriptor = filelike.call_method0(intern!(py, "fileno"))?.extract::<i32>()?;
-        let Some(file) = duplicate(descriptor) else { return Ok(None) };
-        let Ok(metadata) = file.metadata() else { return Ok(None) };
+        let descriptor = filelike
+            .call_method0(intern!(py, "fileno"))?
+            .extract::<i32>()?;
+        let Some(file) = duplicate(descriptor) else {
+            return Ok(None);
+        };
+        let Ok(metadata) = file.metadata() else {
+            return Ok(None);
+        };
         if !metadata.is_file() {
             return Ok(None);
         }
         // What Python has read ahead is not read yet, for it: so by its own count.
-        let next = filelike.call_method0(intern!(py, "tell"))?.extract::<u64>()?;
+        let next = filelike
+            .call_method0(intern!(py, "tell"))?
+            .extract::<u64>()?;
         let left = metadata.len().saturating_sub(next);
-        Ok(Some(Self { file, next, end: next + limit.unwrap_or(left).min(left) }))
+        Ok(Some(Self {
+            file,
+            next,
+            end: next + limit.unwrap_or(left).min(left),
+        }))
     }
 
     /// How many bytes are left.
@@ -136,10 +154,16 @@ impl Blocks {
 
 /// A descriptor of our own for the file: Python may close its one.
 fn duplicate(descriptor: i32) -> Option<File> {
-    borrow(descriptor)?.try_clone_to_owned().ok().map(File::from)
+    borrow(descriptor)?
+        .try_clone_to_owned()
+        .ok()
+        .map(File::from)
 }
 
-#[expect(unsafe_code, reason = "a Python file object gives its descriptor as a number")]
+#[expect(
+    unsafe_code,
+    reason = "a Python file object gives its descriptor as a number"
+)]
 fn borrow<'fd>(descriptor: i32) -> Option<BorrowedFd<'fd>> {
     if descriptor < 0 {
         return None;
@@ -158,6 +182,9 @@ pub(super) struct Kinds {
 impl Kinds {
     pub(super) fn new(py: Python<'static>) -> PyResult<Self> {
         let io = py.import("io")?;
-        Ok(Self { raw: io.getattr("FileIO")?, buffered: io.getattr("BufferedReader")? })
+        Ok(Self {
+            raw: io.getattr("FileIO")?,
+            buffered: io.getattr("BufferedReader")?,
+        })
     }
 }

@@ -55,10 +55,17 @@ impl Role {
     pub(super) fn of(name: &HeaderName) -> Self {
         match name.as_str() {
             "content-length" => Self::Length,
-            "connection" | "keep-alive" | "proxy-authenticate" | "proxy-authorization" | "te"
-            | "trailer" | "trailers" | "transfer-encoding" | "upgrade" | "server" | "date" => {
-                Self::Omit
-            }
+            "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "trailers"
+            | "transfer-encoding"
+            | "upgrade"
+            | "server"
+            | "date" => Self::Omit,
             _ => Self::Send,
         }
     }
@@ -99,7 +106,10 @@ fn latin1(text: &str) -> Option<Cow<'_, [u8]>> {
     if text.is_ascii() {
         return Some(Cow::Borrowed(text.as_bytes()));
     }
-    text.chars().map(|point| u8::try_from(point).ok()).collect::<Option<Vec<u8>>>().map(Cow::Owned)
+    text.chars()
+        .map(|point| u8::try_from(point).ok())
+        .collect::<Option<Vec<u8>>>()
+        .map(Cow::Owned)
 }
 
 #[cfg(test)]
@@ -107,7 +117,10 @@ mod tests {
     use super::*;
 
     fn reason(text: &str) -> Option<Vec<u8>> {
-        status(text).unwrap().1.map(|reason| reason.as_bytes().to_vec())
+        status(text)
+            .unwrap()
+            .1
+            .map(|reason| reason.as_bytes().to_vec())
     }
 
     #[test]
@@ -128,8 +141,18 @@ mod tests {
     #[test]
     fn what_is_no_status_is_refused() {
         for text in [
-            "", "20", "abc", "2000", "200OK", "99 Low", "100 Continue", "101 Switching Protocols",
-            "200 OK\r\nX: y", "200 \u{20ac}", "2\u{b9}0 OK", " 200 OK",
+            "",
+            "20",
+            "abc",
+            "2000",
+            "200OK",
+            "99 Low",
+            "100 Continue",
+            "101 Switching Protocols",
+            "200 OK\r\nX: y",
+            "200 \u{20ac}",
+            "2\u{b9}0 OK",
+            " 200 OK",
         ] {
             assert!(status(text).is_none(), "{text:?}");
         }
@@ -140,13 +163,24 @@ mod tests {
         assert_eq!(value(" \ta b\t ").unwrap().as_ref(), b"a b");
         assert_eq!(value("\u{fc}").unwrap().as_ref(), [0xfc]);
         assert!(value("\u{20ac}").is_none());
-        assert_eq!(value("a\r\nb").unwrap().as_ref(), b"a\r\nb", "left to HeaderValue");
+        assert_eq!(
+            value("a\r\nb").unwrap().as_ref(),
+            b"a\r\nb",
+            "left to HeaderValue"
+        );
     }
 
     #[test]
     fn a_length_is_digits() {
         assert_eq!(length(b"12"), Some(12));
-        for bad in [&b""[..], b"+1", b"-1", b"1,1", b"0x1", b"99999999999999999999"] {
+        for bad in [
+            &b""[..],
+            b"+1",
+            b"-1",
+            b"1,1",
+            b"0x1",
+            b"99999999999999999999",
+        ] {
             assert_eq!(length(bad), None, "{bad:?}");
         }
     }

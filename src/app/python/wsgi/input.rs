@@ -50,7 +50,11 @@ impl Input {
             }
             memory.extend_from_slice(&chunk);
         }
-        Ok(if memory.is_empty() { Self::Empty } else { Self::Memory(memory.into()) })
+        Ok(if memory.is_empty() {
+            Self::Empty
+        } else {
+            Self::Memory(memory.into())
+        })
     }
 
     /// The file object; `None` where the template's empty one does.
@@ -70,7 +74,9 @@ impl Input {
 }
 
 /// The next non-empty piece of `body`; trailers are passed over.
-pub(in crate::app::python) async fn next_chunk(body: &mut Body) -> Option<Result<Bytes, AnyError>> {
+pub(in crate::app::python) async fn next_chunk(
+    body: &mut Body,
+) -> Option<Result<Bytes, AnyError>> {
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
         match frame.map(http_body::Frame::into_data) {
@@ -106,7 +112,10 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(py: Python<'static>) -> PyResult<Self> {
         let io = py.import("io")?;
-        Ok(Self { bytes_io: io.getattr("BytesIO")?, open: io.getattr("open")? })
+        Ok(Self {
+            bytes_io: io.getattr("BytesIO")?,
+            open: io.getattr("open")?,
+        })
     }
 }
 
@@ -114,6 +123,7 @@ impl Files {
 #[pyclass(frozen, module = "rgun_async._native")]
 pub(super) struct EmptyInput;
 
+#[expect(clippy::unused_self, reason = "Python methods")]
 #[pymethods]
 impl EmptyInput {
     #[pyo3(signature = (_size = None))]
@@ -147,11 +157,9 @@ impl EmptyInput {
         this
     }
 
-    #[expect(clippy::unused_self, reason = "a Python method")]
     fn __next__(&self) -> Option<Py<PyBytes>> {
         None
     }
 
-    #[expect(clippy::unused_self, reason = "a Python method")]
     fn close(&self) {}
 }

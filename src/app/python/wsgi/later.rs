@@ -23,7 +23,7 @@ pub(in crate::app::python) enum Rest {
     /// An iterable, to the end or not.
     Source(Source),
     /// A file's wrapper.
-    File(#[expect(dead_code, reason = "closed by its drop")] Returned),
+    File(Returned),
 }
 
 impl Later {

@@ -13,8 +13,8 @@ mod source;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
 use http::request::Parts;
+use http::{Response, StatusCode};
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -32,10 +32,10 @@ use crate::error::AnyError;
 
 pub(crate) use self::body::PyBody;
 pub(super) use self::body::{Feed, FileBody};
+pub(super) use self::exchange::{ExchangeState, Sink, before_start};
 pub(super) use self::head::Head;
-pub(super) use self::later::{Later, Rest};
-pub(super) use self::exchange::{ExchangeState, Sink};
 pub(super) use self::input::{Input, next_chunk};
+pub(super) use self::later::{Later, Rest};
 pub(super) use self::source::Source;
 
 /// The app failed.
@@ -123,10 +123,13 @@ impl Wsgi {
         input: Given,
         sink: Option<Rc<dyn Sink>>,
     ) -> Result<Answer, AnyError> {
-        self.answer(parts, origin, input, sink).map_err(|error| match error {
-            EnvironError::Python(error) => failed(self.py, &error),
-            mount @ EnvironError::Mount { .. } => AppFailed::Request(mount.to_string()).into(),
-        })
+        self.answer(parts, origin, input, sink)
+            .map_err(|error| match error {
+                EnvironError::Python(error) => failed(self.py, &error),
+                mount @ EnvironError::Mount { .. } => {
+                    AppFailed::Request(mount.to_string()).into()
+                }
+            })
     }
 
     fn answer(
@@ -156,8 +159,8 @@ impl Wsgi {
     /// An iterable of any kind.
     fn stream(&self, returned: Returned, lease: Lease) -> PyResult<Answer> {
         if lease.state().is_unwritten()
-            && let Some(length) = lease.state().declared()
-            && let Some(blocks) = Blocks::of(returned.object(), &self.kinds, length)?
+            && let Some(blocks) =
+                Blocks::of(returned.object(), &self.kinds, lease.state().declared())?
             && let Some(head) = lease.state().send_head()
         {
             return Ok(Answer::File(head, FileBody { blocks, returned }));
@@ -174,7 +177,9 @@ impl Wsgi {
             ));
         }
         source.prepend(written);
-        let Some(head) = head else { return Ok(Answer::Rest(source)) };
+        let Some(head) = head else {
+            return Ok(Answer::Rest(source));
+        };
         source.declare(head.length);
         Ok(Answer::Stream(head, source))
     }

@@ -27,7 +27,10 @@ impl Returned {
     }
 
     fn close(&self) -> PyResult<()> {
-        match self.object.getattr_opt(intern!(self.object.py(), "close"))? {
+        match self
+            .object
+            .getattr_opt(intern!(self.object.py(), "close"))?
+        {
             Some(close) => close.call0().map(drop),
             None => Ok(()),
         }
@@ -103,7 +106,9 @@ impl Source {
     /// The whole body, if it is here: the server need not wait for what the app does afterwards, which is
     /// [`finish`](Self::finish)'s.
     pub(in crate::app::python) fn take_whole(&mut self) -> Option<Bytes> {
-        let complete = self.declared.is_some_and(|declared| self.produced >= declared);
+        let complete = self
+            .declared
+            .is_some_and(|declared| self.produced >= declared);
         if !self.ended && !complete {
             return None;
         }
@@ -135,7 +140,10 @@ impl Source {
 
     /// Lets the app do what it does after the last chunk of a body that was sent whole, then closes.
     pub(in crate::app::python) fn finish(mut self) {
-        if self.declared.is_none_or(|declared| self.produced < declared) {
+        if self
+            .declared
+            .is_none_or(|declared| self.produced < declared)
+        {
             // Cut short: nobody wants the rest.
             return;
         }
@@ -179,7 +187,10 @@ impl Source {
 }
 
 fn not_bytes(chunk: &Ref) -> PyErr {
-    PyTypeError::new_err(format!("a response's chunks must be bytes, not {}", class(chunk)))
+    PyTypeError::new_err(format!(
+        "a response's chunks must be bytes, not {}",
+        class(chunk)
+    ))
 }
 
 fn length(chunk: &Bytes) -> u64 {
