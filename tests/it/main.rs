@@ -1,0 +1,12 @@
+//! Black-box tests: each starts the real binary and speaks to it as its users do, by sockets, signals and its log.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the bans protect the forking server; this process never forks, and polls with deadlines"
+)]
+
+mod harness;
+
+mod boot;
+mod faults;
+mod heartbeat;
+mod signals;
