@@ -110,17 +110,11 @@ fn starve(server: &Server) {
     }
     assert!(process::alive(worker));
     // Those that were accepted are served.
-    let mut served = 0;
     for client in &mut many {
         client.send_get("/hello");
     }
     until("the first are answered", patience(), || {
-        served = many
-            .iter_mut()
-            .take(5)
-            .filter(|client| client.has_bytes())
-            .count();
-        served == 5
+        many.iter_mut().take(5).all(Client::has_bytes)
     });
     drop(many);
     until("it answers again", patience(), || {

@@ -6,7 +6,14 @@
 
 mod harness;
 
+mod access_log;
 mod boot;
 mod faults;
 mod heartbeat;
+mod http;
+mod http_vectors;
+mod limits;
+mod listeners;
+mod load;
+mod python;
 mod signals;

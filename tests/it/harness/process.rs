@@ -69,40 +69,46 @@ pub(crate) fn open_files(pid: i32) -> Vec<PathBuf> {
 
 /// The inodes of all established TCP connections whose local port is `port`.
 pub(crate) fn established(port: u16) -> HashSet<u64> {
-    let local = format!(":{port:04X}");
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .flat_map(|table| {
-            fs::read_to_string(table)
-                .unwrap_or_default()
-                .lines()
-                .skip(1)
-                .filter_map(|line| {
-                    let fields: Vec<&str> = line.split_whitespace().collect();
-                    let ours = fields.get(1)?.ends_with(&local) && *fields.get(3)? == "01";
-                    if ours {
-                        fields.get(9)?.parse().ok()
-                    } else {
-                        None
-                    }
-                })
-                .collect::<Vec<u64>>()
-        })
-        .collect()
+    sockets(port, "01")
 }
 
-/// How many established connections to `port` the process holds.
-pub(crate) fn connections(pid: i32, port: u16) -> usize {
-    let established = established(port);
+/// The inodes of all TCP sockets that listen at `port`.
+pub(crate) fn listening(port: u16) -> HashSet<u64> {
+    sockets(port, "0A")
+}
+
+fn sockets(port: u16, state: &str) -> HashSet<u64> {
+    let local = format!(":{port:04X}");
+    let mut inodes = HashSet::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for line in fs::read_to_string(table)
+            .unwrap_or_default()
+            .lines()
+            .skip(1)
+        {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if let [_, at, _, is, _, _, _, _, _, inode, ..] = fields[..]
+                && at.ends_with(&local)
+                && is == state
+            {
+                inodes.insert(inode.parse().expect("the kernel writes numbers"));
+            }
+        }
+    }
+    inodes
+}
+
+/// How many of these sockets, by inode, the process holds.
+pub(crate) fn holds(pid: i32, sockets: &HashSet<u64>) -> usize {
     open_files(pid)
         .iter()
         .filter_map(|link| {
             link.to_str()?
                 .strip_prefix("socket:[")?
                 .strip_suffix(']')?
-                .parse()
+                .parse::<u64>()
                 .ok()
         })
-        .filter(|inode: &u64| established.contains(inode))
+        .filter(|inode| sockets.contains(inode))
         .count()
 }

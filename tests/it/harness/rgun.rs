@@ -25,6 +25,7 @@ pub(crate) struct Rgun {
     app: Option<String>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    stdin: Stdio,
     bound: bool,
     levelled: bool,
     workers: usize,
@@ -53,6 +54,7 @@ impl Rgun {
             app: None,
             args: Vec::new(),
             env: Vec::new(),
+            stdin: Stdio::null(),
             bound: false,
             levelled: false,
             workers: 1,
@@ -125,6 +127,12 @@ impl Rgun {
         self
     }
 
+    /// What it inherits as file descriptor 0; a wrapping `sh` can move it elsewhere.
+    pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
     /// Where this server's own files go; removed with it.
     pub(crate) fn directory(&self) -> PathBuf {
         self.directory.path().to_owned()
@@ -172,7 +180,7 @@ impl Rgun {
         command
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .envs(self.env.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::null())
+            .stdin(self.stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
