@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
 use crate::listener::Listener;
+use crate::os::privilege::Identity;
 use crate::scoreboard::Row;
 
 /// A worker's place: 0 to N-1, kept by its successors.
@@ -104,13 +105,15 @@ pub struct WorkerContext {
     /// The configuration of that generation.
     pub config: Rc<Config>,
     /// What to accept from.
-    pub listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     /// The worker's end of the socket pair.
-    pub channel: OwnedFd,
+    pub(crate) channel: OwnedFd,
     /// The file it touches.
-    pub heartbeat: Heartbeat,
+    pub(crate) heartbeat: Heartbeat,
     /// Its counters in shared memory.
-    pub row: Row,
+    pub(crate) row: Row,
+    /// Whom it becomes before it touches the app.
+    pub(crate) identity: Identity,
     /// The master's process id, to see that it is still the parent.
     pub master: i32,
 }

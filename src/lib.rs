@@ -5,7 +5,8 @@
 //!
 //! | room | what it is | may import |
 //! |---|---|---|
-//! | `main`, `cli`, `trampoline`, `pyentry` | entry points | `server`, `app::python` (pyentry), `config`, `error` |
+//! | `main`, `entry`, `pyentry`, `trampoline` | the ways in: the binary, a Rust program's `main`, an interpreter | all |
+//! | `cli` | the command line | `config`, `error` |
 //! | `server` | assembly: the one file that knows both master and worker | all below |
 //! | `master` | forks, supervises, reloads, upgrades; no Tokio, no HTTP | ground, `config`, `os` |
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
@@ -20,6 +21,8 @@ pub mod config;
 pub mod error;
 
 mod channel;
+mod cli;
+mod entry;
 mod heartbeat;
 mod listener;
 mod log;
@@ -29,3 +32,5 @@ mod proto;
 mod scoreboard;
 mod server;
 mod worker;
+
+pub use entry::{Server, binary, serve, try_serve};

@@ -1,3 +1,553 @@
-//! placeholder
+//! Listening sockets: bound or adopted by the master, which keeps them; handed to workers as duplicates.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::Bind;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// Somebody else has it; worth another try a little later.
+    #[error("Connection in use: {0}")]
+    InUse(Shown),
+    /// It cannot be had at all.
+    #[error("Can't connect to {0}")]
+    Impossible(Shown, #[source] io::Error),
+    /// The path of a unix socket is taken by something else.
+    #[error("{0} exists and is not a socket: remove it, or choose another path")]
+    NotASocket(PathBuf),
+    /// An inherited descriptor is no listening socket.
+    #[error("fd://{0} is not a listening stream socket")]
+    NotListening(RawFd, #[source] io::Error),
+}
+
+/// An address as Gunicorn writes it: `('127.0.0.1', 8000)`, a path.
 #[derive(Debug)]
-pub struct Listener;
+pub(crate) struct Shown(String);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How sockets are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The kernel's queue of connections not yet accepted (listen(2)).
+    pub(crate) backlog: u32,
+    /// With `--reuse-port`: as many sockets as there are worker slots; else one for all.
+    pub(crate) slots: Option<usize>,
+    /// The umask under which a unix socket is made.
+    pub(crate) umask: u32,
+    /// Whom a unix socket is given to.
+    pub(crate) owner: (Option<Uid>, Option<Gid>),
+}
+
+/// One listening socket, as a worker has it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: Socket,
+    kind: Kind,
+    shared: bool,
+}
+
+/// What family a listening socket is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// TCP over IPv4 or IPv6.
+    Tcp,
+    /// A unix socket.
+    Unix,
+}
+
+impl Listener {
+    /// Its family.
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether other workers accept from the same socket.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// The socket, given up by the listener.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.socket.into()
+    }
+}
+
+/// An address of the configuration and the sockets that listen on it, in the master.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    bind: Bind,
+    kind: Kind,
+    url: String,
+    sockets: Vec<Socket>,
+    per_slot: bool,
+    /// The path to remove at the end, and the inode we made there.
+    made: Option<(PathBuf, u64)>,
+}
+
+impl Bound {
+    /// Binds `bind` and listens.
+    ///
+    /// # Errors
+    /// A [`BindError`]; whatever was opened is closed again.
+    pub(crate) fn open(bind: &Bind, options: &Options) -> Result<Self, BindError> {
+        match bind {
+            Bind::Tcp { host, port } => open_tcp(bind, host, *port, options),
+            Bind::Unix(path) => open_unix(bind, path, options),
+            Bind::Abstract(name) => open_abstract(bind, name, options),
+            Bind::Fd(number) => {
+                let socket = crate::os::fds::adopt(*number)
+                    .map_err(|error| BindError::NotListening(*number, error))?;
+                Self::adopt(bind, vec![socket.into()], options)
+                    .map_err(|error| BindError::NotListening(*number, error))
+            }
+        }
+    }
+
+    /// Takes sockets that listen already: from a parent master, a socket manager, or a number on the command line.
+    ///
+    /// # Errors
+    /// Not a listening stream socket.
+    pub(crate) fn adopt(
+        bind: &Bind,
+        sockets: Vec<Socket>,
+        options: &Options,
+    ) -> io::Result<Self> {
+        for socket in &sockets {
+            if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            socket.set_nonblocking(true)?;
+            socket.set_cloexec(true)?;
+            socket.listen(backlog(options))?;
+        }
+        let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let address = first.local_addr()?;
+        let kind = if address.is_unix() { Kind::Unix } else { Kind::Tcp };
+        let per_slot = options.slots.is_some() && sockets.len() > 1;
+        let mut bound =
+            Self { bind: bind.clone(), kind, url: url(&address), sockets, per_slot, made: None };
+        if kind == Kind::Tcp {
+            for socket in &bound.sockets {
+                socket.set_tcp_nodelay(true)?;
+            }
+        }
+        if let Bind::Unix(path) = bind {
+            bound.made = inode(path).map(|inode| (path.clone(), inode));
+        }
+        Ok(bound)
+    }
+
+    /// The address it was made for.
+    pub(crate) const fn bind(&self) -> &Bind {
+        &self.bind
+    }
+
+    /// `http://127.0.0.1:8000`, `unix:/run/app.sock`; with the real port where 0 was asked for.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A duplicate for the worker in `slot`.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(crate) fn for_slot(&self, slot: usize) -> io::Result<Listener> {
+        // There is at least one socket, and with one a slot the count is kept by `fit`.
+        let socket = self.sockets[slot % self.sockets.len()].try_clone()?;
+        Ok(Listener { socket, kind: self.kind, shared: !self.per_slot })
+    }
+
+    /// With one socket a slot: makes those that are missing for `slots` slots. None is ever closed here: a socket
+    /// may have a queue.
+    ///
+    /// # Errors
+    /// A [`BindError`].
+    pub(crate) fn fit(&mut self, slots: usize, options: &Options) -> Result<(), BindError> {
+        if !self.per_slot || self.kind != Kind::Tcp {
+            return Ok(());
+        }
+        let address = self.sockets[0].local_addr().ok().and_then(|address| address.as_socket());
+        let Some(address) = address else { return Ok(()) };
+        while self.sockets.len() < slots {
+            self.sockets.push(tcp(address, true, options).map_err(|e| refused(&address, e))?);
+        }
+        Ok(())
+    }
+
+    /// The same sockets for the configuration that comes after this one.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(crate) fn share(&self) -> io::Result<Self> {
+        let sockets = self.sockets.iter().map(Socket::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self {
+            bind: self.bind.clone(),
+            kind: self.kind,
+            url: self.url.clone(),
+            sockets,
+            per_slot: self.per_slot,
+            made: self.made.clone(),
+        })
+    }
+
+    /// All descriptors, to be handed to a new master.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(AsFd::as_fd)
+    }
+
+    /// Removes the path of a unix socket that is still ours. Sockets without a path have nothing to remove.
+    pub(crate) fn remove_path(&self) {
+        if let Some((path, made)) = &self.made
+            && inode(path) == Some(*made)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Whether these sockets serve `bind`, given that their owner was a master with other settings.
+    fn serves(address: &SockAddr, bind: &Bind) -> bool {
+        match bind {
+            Bind::Tcp { host, port } => {
+                let Some(bound) = address.as_socket() else { return false };
+                resolve(host, *port).is_ok_and(|wanted| {
+                    wanted.ip() == bound.ip() && (*port == 0 || wanted.port() == bound.port())
+                })
+            }
+            Bind::Unix(path) => address.as_pathname() == Some(path),
+            Bind::Abstract(name) => address.as_abstract_namespace() == Some(name),
+            Bind::Fd(_) => false,
+        }
+    }
+}
+
+/// Sockets that another process opened for us, not yet matched with addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited(Vec<Socket>);
+
+impl Inherited {
+    /// Owns the descriptors with these numbers.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub(crate) fn adopt(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<Self> {
+        let sockets = numbers
+            .into_iter()
+            .map(|number| Ok(crate::os::fds::adopt(number)?.into()))
+            .collect::<io::Result<Vec<Socket>>>()?;
+        for socket in &sockets {
+            socket.set_cloexec(true)?;
+        }
+        Ok(Self(sockets))
+    }
+
+    /// Whether there are none (left).
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes those that listen on `bind`; `None` where there is none. `fd://N` is matched by its number.
+    pub(crate) fn take(&mut self, bind: &Bind, options: &Options) -> Option<io::Result<Bound>> {
+        let (mine, others) = std::mem::take(&mut self.0).into_iter().partition::<Vec<_>, _>(|socket| {
+            match bind {
+                Bind::Fd(number) => socket.as_raw_fd() == *number,
+                Bind::Tcp { .. } | Bind::Unix(_) | Bind::Abstract(_) => {
+                    socket.local_addr().is_ok_and(|address| Bound::serves(&address, bind))
+                }
+            }
+        });
+        self.0 = others;
+        (!mine.is_empty()).then(|| Bound::adopt(bind, mine, options))
+    }
+
+    /// Takes every one, each under its own address: a socket manager's word counts for more than the configuration's.
+    ///
+    /// # Errors
+    /// Not a listening stream socket.
+    pub(crate) fn take_all(&mut self, options: &Options) -> io::Result<Vec<Bound>> {
+        let options = Options { slots: None, ..options.clone() };
+        std::mem::take(&mut self.0)
+            .into_iter()
+            .map(|socket| {
+                let bind = Bind::Fd(socket.as_raw_fd());
+                Bound::adopt(&bind, vec![socket], &options)
+            })
+            .collect()
+    }
+}
+
+fn open_tcp(bind: &Bind, host: &str, port: u16, options: &Options) -> Result<Bound, BindError> {
+    let shown = || Shown(format!("('{host}', {port})"));
+    let address =
+        resolve(host, port).map_err(|error| BindError::Impossible(shown(), error))?;
+    let reuse_port = options.slots.is_some();
+    let first = tcp(address, reuse_port, options).map_err(|error| refused(&address, error))?;
+    // With port 0 the others follow the first to the port that it got.
+    let local = first.local_addr().map_err(|error| BindError::Impossible(shown(), error))?;
+    let url = url(&local);
+    let mut bound = Bound {
+        bind: bind.clone(),
+        kind: Kind::Tcp,
+        url,
+        sockets: vec![first],
+        per_slot: reuse_port,
+        made: None,
+    };
+    bound.fit(options.slots.unwrap_or(1), options)?;
+    Ok(bound)
+}
+
+/// The first address of a name, IPv4 before IPv6.
+fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let mut found: Vec<_> = (host, port).to_socket_addrs()?.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn tcp(address: SocketAddr, reuse_port: bool, options: &Options) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    // Accepted sockets inherit it: no system call for each connection (tcp(7)).
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog(options))?;
+    Ok(socket)
+}
+
+fn refused(address: &SocketAddr, error: io::Error) -> BindError {
+    let shown = Shown(format!("('{}', {})", address.ip(), address.port()));
+    if error.kind() == io::ErrorKind::AddrInUse {
+        BindError::InUse(shown)
+    } else {
+        BindError::Impossible(shown, error)
+    }
+}
+
+fn open_unix(bind: &Bind, path: &Path, options: &Options) -> Result<Bound, BindError> {
+    let impossible = |error| BindError::Impossible(Shown(path.display().to_string()), error);
+    let address = SockAddr::unix(path).map_err(impossible)?;
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(BindError::NotASocket(path.to_path_buf()));
+        }
+        // Somebody answers: it is live, and not ours to take away. Nobody: left by a server that was killed.
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(impossible)?;
+        probe.set_nonblocking(true).map_err(impossible)?;
+        match probe.connect(&address) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(impossible)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(impossible(error));
+            }
+            // Connected, or its queue is full: live.
+            Ok(()) | Err(_) => {
+                return Err(BindError::InUse(Shown(path.display().to_string())));
+            }
+        }
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(impossible)?;
+    socket.set_nonblocking(true).map_err(impossible)?;
+    let before = umask(Mode::from_bits_truncate(options.umask));
+    let result = socket.bind(&address);
+    umask(before);
+    result.map_err(impossible)?;
+    let made = inode(path).map(|inode| (path.to_path_buf(), inode));
+    let bound = Bound {
+        bind: bind.clone(),
+        kind: Kind::Unix,
+        url: format!("unix:{}", path.display()),
+        sockets: vec![socket],
+        per_slot: false,
+        made,
+    };
+    let given = (|| {
+        let (uid, gid) = options.owner;
+        if uid.is_some() || gid.is_some() {
+            nix::unistd::chown(path, uid, gid)?;
+        }
+        bound.sockets[0].listen(backlog(options))
+    })();
+    if let Err(error) = given {
+        bound.remove_path();
+        return Err(impossible(error));
+    }
+    Ok(bound)
+}
+
+fn open_abstract(bind: &Bind, name: &[u8], options: &Options) -> Result<Bound, BindError> {
+    let text = format!("@{}", String::from_utf8_lossy(name));
+    let open = || {
+        let mut path = vec![0];
+        path.extend_from_slice(name);
+        let address = SockAddr::unix(std::ffi::OsStr::from_bytes(&path))?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address)?;
+        socket.listen(backlog(options))?;
+        Ok(socket)
+    };
+    let socket = open().map_err(|error: io::Error| {
+        if error.kind() == io::ErrorKind::AddrInUse {
+            BindError::InUse(Shown(text.clone()))
+        } else {
+            BindError::Impossible(Shown(text.clone()), error)
+        }
+    })?;
+    Ok(Bound {
+        bind: bind.clone(),
+        kind: Kind::Unix,
+        url: format!("unix:{text}"),
+        sockets: vec![socket],
+        per_slot: false,
+        made: None,
+    })
+}
+
+fn url(address: &SockAddr) -> String {
+    if let Some(address) = address.as_socket() {
+        format!("http://{address}")
+    } else if let Some(path) = address.as_pathname() {
+        format!("unix:{}", path.display())
+    } else if let Some(name) = address.as_abstract_namespace() {
+        format!("unix:@{}", String::from_utf8_lossy(name))
+    } else {
+        String::from("unix:")
+    }
+}
+
+fn backlog(options: &Options) -> i32 {
+    i32::try_from(options.backlog).unwrap_or(i32::MAX)
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|found| found.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options { backlog: 16, slots: None, umask: 0o077, owner: (None, None) }
+    }
+
+    fn local(port: u16) -> Bind {
+        Bind::Tcp { host: String::from("127.0.0.1"), port }
+    }
+
+    #[test]
+    fn port_zero_is_reported_as_the_port_it_became() {
+        let bound = Bound::open(&local(0), &options()).unwrap();
+        assert!(bound.url().starts_with("http://127.0.0.1:"), "{}", bound.url());
+        assert!(!bound.url().ends_with(":0"), "{}", bound.url());
+    }
+
+    #[test]
+    fn reuse_port_gives_each_slot_a_socket_on_the_same_port() {
+        let options = Options { slots: Some(3), ..options() };
+        let mut bound = Bound::open(&local(0), &options).unwrap();
+        let ports = |bound: &Bound| -> Vec<_> {
+            bound.sockets.iter().map(|s| s.local_addr().unwrap().as_socket().unwrap().port()).collect()
+        };
+        assert_eq!(bound.sockets.len(), 3);
+        bound.fit(5, &options).unwrap();
+        assert_eq!(ports(&bound).len(), 5);
+        assert!(ports(&bound).iter().all(|port| *port == ports(&bound)[0]));
+        assert!(!bound.for_slot(4).unwrap().is_shared());
+    }
+
+    #[test]
+    fn a_port_in_use_is_told_apart_and_named_as_gunicorn_does() {
+        let bound = Bound::open(&local(0), &options()).unwrap();
+        let port = bound.url().rsplit(':').next().unwrap().parse().unwrap();
+        let error = Bound::open(&local(port), &options()).unwrap_err();
+        assert_eq!(error.to_string(), format!("Connection in use: ('127.0.0.1', {port})"));
+    }
+
+    #[test]
+    fn a_stale_unix_socket_is_replaced_a_live_one_and_a_file_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let bind = Bind::Unix(path.clone());
+        let live = Bound::open(&bind, &options()).unwrap();
+        assert!(matches!(Bound::open(&bind, &options()), Err(BindError::InUse(_))));
+        drop(live);
+        let again = Bound::open(&bind, &options()).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(&path).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o700);
+        again.remove_path();
+        assert!(!path.exists());
+        std::fs::write(&path, "precious").unwrap();
+        assert!(matches!(Bound::open(&bind, &options()), Err(BindError::NotASocket(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_path_that_is_no_longer_ours_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let bound = Bound::open(&Bind::Unix(path.clone()), &options()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        bound.remove_path();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn abstract_sockets_have_a_name_and_no_path() {
+        let name = format!("rgun-async-test-{}", std::process::id());
+        let bind = Bind::Abstract(name.clone().into_bytes());
+        let bound = Bound::open(&bind, &options()).unwrap();
+        assert_eq!(bound.url(), format!("unix:@{name}"));
+        assert!(matches!(Bound::open(&bind, &options()), Err(BindError::InUse(_))));
+        let mut path = vec![0];
+        path.extend_from_slice(name.as_bytes());
+        let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        client.connect(&SockAddr::unix(std::ffi::OsStr::from_bytes(&path)).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_descriptor_that_is_no_listener_is_refused() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        assert!(Bound::adopt(&Bind::Fd(0), vec![socket], &options()).is_err());
+        assert!(Bound::adopt(&Bind::Fd(0), vec![OwnedFd::from(file).into()], &options()).is_err());
+    }
+
+    #[test]
+    fn inherited_sockets_find_their_addresses_again() {
+        let options = Options { slots: Some(2), ..options() };
+        let bound = Bound::open(&local(0), &options).unwrap();
+        let port: u16 = bound.url().rsplit(':').next().unwrap().parse().unwrap();
+        let copies = bound.sockets.iter().map(|s| s.try_clone().unwrap()).collect();
+        let mut inherited = Inherited(copies);
+        assert!(inherited.take(&local(port.wrapping_add(1)), &options).is_none());
+        let again = inherited.take(&local(port), &options).unwrap().unwrap();
+        assert_eq!(again.sockets.len(), 2);
+        assert!(inherited.is_empty());
+    }
+}

@@ -1,1 +1,376 @@
-//! placeholder
+//! Assembly: reads the configuration, binds, makes the master and hands it the worker. The one file that knows both.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use crate::channel::{Generation, WorkerContext};
+use crate::cli::{self, Loaded, Program, Sources};
+use crate::config::{Config, LogTarget};
+use crate::error::Exit;
+use crate::listener::{BindError, Bound, Inherited, Options};
+use crate::master::{
+    self, Command, Edition, FDS, Master, PARENT, Pidfile, PidfileError, Setup,
+};
+use crate::os::fork::{Hooks, Side, exit_now, fork};
+use crate::os::process::{set_env, unset_env};
+use crate::os::signal::Signals;
+
+/// How often an address in use is tried, and the pause between (Gunicorn: `sock.create_sockets`).
+const BIND_TRIES: u32 = 5;
+const BIND_PAUSE: Duration = Duration::from_secs(1);
+/// The first descriptor a socket manager passes (`sd_listen_fds(3)`).
+const LISTEN_FDS_START: RawFd = 3;
+
+/// What serves, and what it needs around it.
+pub(crate) struct Parts {
+    /// As the log says it: `Using worker: sync`.
+    pub(crate) kind: String,
+    /// A worker's life.
+    pub(crate) worker_main: Box<dyn Fn(WorkerContext) -> Exit>,
+    /// `--check-config`: loads the app in this process. What is wrong has been told.
+    pub(crate) check: Box<dyn Fn(&Config) -> Exit>,
+    /// Calls around each fork.
+    pub(crate) hooks: Hooks,
+    /// How to start this program again, arguments included.
+    pub(crate) command: Vec<OsString>,
+}
+
+/// The whole program: from the command line to the exit code. `parts` is asked once the configuration is known; it
+/// does not return where another program takes over.
+pub(crate) fn run(
+    program: Program,
+    sources: Sources,
+    parts: impl FnOnce(&Config) -> Result<Parts, Exit>,
+) -> Exit {
+    let loaded = match cli::load(&program, &sources) {
+        Ok(loaded) => loaded,
+        Err(outcome) => {
+            let text = outcome.to_string();
+            // Nobody is left to tell where the standard streams are gone.
+            let _ = match outcome.exit() {
+                Exit::Done => io::stdout().write_all(text.as_bytes()),
+                _ => io::stderr().write_all(text.as_bytes()),
+            };
+            return outcome.exit();
+        }
+    };
+    if loaded.config.print_config {
+        let _ = io::stdout().write_all(loaded.print().as_bytes());
+    }
+    let parts = match parts(&loaded.config) {
+        Ok(parts) => parts,
+        Err(exit) => return exit,
+    };
+    if loaded.config.check_config || loaded.config.print_config {
+        return check(&loaded.config, &parts);
+    }
+    serve(program, sources, loaded, parts).unwrap_or_else(|failure| {
+        failure.tell();
+        failure.exit
+    })
+}
+
+/// Why the server did not start; one message a mistake.
+struct Failure {
+    exit: Exit,
+    messages: Vec<String>,
+    /// The error log is there to take them.
+    logged: bool,
+}
+
+impl Failure {
+    fn config(message: String) -> Self {
+        Self { exit: Exit::Config, messages: vec![message], logged: false }
+    }
+
+    fn tell(&self) {
+        for message in &self.messages {
+            if self.logged {
+                tracing::error!("{message}");
+            } else {
+                let _ = writeln!(io::stderr(), "Error: {message}");
+            }
+        }
+    }
+}
+
+fn check(config: &Config, parts: &Parts) -> Exit {
+    if let Err(failure) = enter_directory(config) {
+        failure.tell();
+        return failure.exit;
+    }
+    apply_environment(config, None);
+    // Gunicorn's `--check-config` knows two codes.
+    match (parts.check)(config) {
+        Exit::Done => Exit::Done,
+        _ => Exit::Config,
+    }
+}
+
+fn serve(
+    program: Program,
+    sources: Sources,
+    loaded: Loaded,
+    parts: Parts,
+) -> Result<Exit, Failure> {
+    let Loaded { config, notes, .. } = loaded;
+    let (inherited, parent) = inherited(&config)?;
+    enter_directory(&config)?;
+    apply_environment(&config, None);
+    if config.daemon && parent.is_none() {
+        daemonize(&config, parts.hooks)
+            .map_err(|error| Failure::config(format!("cannot become a daemon: {error}")))?;
+    }
+    crate::log::start(&config.errorlog, config.loglevel).map_err(|error| {
+        Failure::config(format!("cannot open the error log {}: {error}", config.errorlog))
+    })?;
+    if config.capture_output && config.errorlog != LogTarget::Standard {
+        crate::log::capture_output().map_err(|error| {
+            Failure::config(format!("cannot capture standard output: {error}"))
+        })?;
+    }
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    let signals = Signals::block()
+        .map_err(|error| Failure::config(format!("cannot block signals: {error}")))?;
+    if let Err(error) = crate::os::privilege::raise_open_files() {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+    let pidfile = make_pidfile(&config, parent).map_err(logged)?;
+    let bound = first_edition(config, inherited, &signals).map_err(logged);
+    let edition = match bound {
+        Ok(Some(edition)) => edition,
+        Ok(None) => {
+            remove(pidfile.as_ref());
+            return Ok(Exit::Done);
+        }
+        Err(failure) => {
+            remove(pidfile.as_ref());
+            return Err(failure);
+        }
+    };
+    let directory = sources.cwd.clone();
+    let setup = Setup {
+        name: program.name.to_owned(),
+        worker_kind: parts.kind,
+        signals,
+        pidfile,
+        parent,
+        worker_main: parts.worker_main,
+        read_config: Box::new(move |current| read_again(&program, &sources, current)),
+        hooks: parts.hooks,
+        command: Command { arguments: parts.command, directory },
+    };
+    let master = Master::new(setup, edition)
+        .map_err(|error| logged(Failure::config(format!("no shared memory: {error}"))))?;
+    Ok(master.run())
+}
+
+fn logged(failure: Failure) -> Failure {
+    Failure { logged: true, ..failure }
+}
+
+fn remove(pidfile: Option<&Pidfile>) {
+    if let Some(pidfile) = pidfile {
+        pidfile.remove();
+    }
+}
+
+/// On HUP: the same command line and variables, and the file as it is now. What is `Live` is put to use.
+fn read_again(program: &Program, sources: &Sources, current: &Config) -> Result<Config, String> {
+    let loaded = cli::load(program, sources).map_err(|outcome| outcome.to_string())?;
+    let config = loaded.config;
+    crate::log::reconfigure(&config.errorlog, config.loglevel)
+        .map_err(|error| format!("cannot open the error log {}: {error}", config.errorlog))?;
+    let plan = current.plan(&config);
+    if !plan.restart.is_empty() {
+        tracing::warn!("changed, but only a restart takes it: {}", plan.restart.join(", "));
+    }
+    apply_environment(&config, Some(current));
+    Ok(config)
+}
+
+fn enter_directory(config: &Config) -> Result<(), Failure> {
+    let Some(directory) = &config.chdir else { return Ok(()) };
+    std::env::set_current_dir(directory).map_err(|error| {
+        Failure::config(format!("can't chdir to '{}': {error}", directory.display()))
+    })
+}
+
+/// `--env`; what a former configuration set and this one does not is removed.
+fn apply_environment(config: &Config, before: Option<&Config>) {
+    for (name, _) in before.iter().flat_map(|before| &before.raw_env) {
+        unset_env(name);
+    }
+    for (name, value) in &config.raw_env {
+        set_env(name, value);
+    }
+}
+
+/// Sockets from an old master (`RGUN_FD`) or a socket manager (`LISTEN_FDS`, systemd), and the old master.
+fn inherited(config: &Config) -> Result<(Given, Option<Pid>), Failure> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let parent = variable(PARENT)
+        .and_then(|text| text.parse().ok())
+        .map(Pid::from_raw)
+        .filter(|pid| *pid == nix::unistd::getppid());
+    let bad = |name: &str, text: &str, error: &dyn std::fmt::Display| {
+        Failure::config(format!("{name}={text:?} does not name open sockets: {error}"))
+    };
+    let given = if let Some(text) = variable(FDS) {
+        let numbers: Result<Vec<RawFd>, _> = text.split(',').map(str::parse).collect();
+        let numbers = numbers.map_err(|error| bad(FDS, &text, &error))?;
+        Given::OldMaster(Inherited::adopt(numbers).map_err(|error| bad(FDS, &text, &error))?)
+    } else if variable("LISTEN_PID") == Some(std::process::id().to_string()) {
+        let text = variable("LISTEN_FDS").unwrap_or_default();
+        let count: RawFd = text.parse().map_err(|error| bad("LISTEN_FDS", &text, &error))?;
+        let numbers = LISTEN_FDS_START..LISTEN_FDS_START.saturating_add(count);
+        let inherited =
+            Inherited::adopt(numbers).map_err(|error| bad("LISTEN_FDS", &text, &error))?;
+        Given::SocketManager(inherited)
+    } else {
+        Given::OldMaster(Inherited::default())
+    };
+    for name in [FDS, PARENT, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        unset_env(name);
+    }
+    let _ = config;
+    Ok((given, parent))
+}
+
+/// Where inherited sockets come from decides what they mean.
+enum Given {
+    /// They are matched with the configured addresses.
+    OldMaster(Inherited),
+    /// They are used instead of the configured addresses, as in Gunicorn.
+    SocketManager(Inherited),
+}
+
+fn make_pidfile(config: &Config, parent: Option<Pid>) -> Result<Option<Pidfile>, Failure> {
+    let Some(path) = &config.pidfile else { return Ok(None) };
+    let path = if parent.is_some() { master::second_pidfile(path) } else { path.clone() };
+    Pidfile::create(&path).map(Some).map_err(|error: PidfileError| {
+        Failure::config(crate::error::chain(&error))
+    })
+}
+
+/// Binds every address, with patience for those in use; `None` when a signal ended it meanwhile.
+fn first_edition(
+    config: Config,
+    given: Given,
+    signals: &Signals,
+) -> Result<Option<Edition>, Failure> {
+    let identity = master::identity(&config).map_err(Failure::config)?;
+    let options = master::options(&config, &identity, config.workers);
+    let opened = match given {
+        Given::SocketManager(mut inherited) if !inherited.is_empty() => {
+            Some(inherited.take_all(&options).map_err(|error| {
+                Failure::config(format!("LISTEN_FDS does not name listening sockets: {error}"))
+            })?)
+        }
+        Given::SocketManager(inherited) | Given::OldMaster(inherited) => {
+            bind_all(&config, inherited, &options, signals)?
+        }
+    };
+    Ok(opened.map(|bound| Edition {
+        generation: Generation(0),
+        config: std::rc::Rc::new(config),
+        bound,
+        identity,
+        proven: false,
+    }))
+}
+
+fn bind_all(
+    config: &Config,
+    mut inherited: Inherited,
+    options: &Options,
+    signals: &Signals,
+) -> Result<Option<Vec<Bound>>, Failure> {
+    let mut bound: Vec<Option<Bound>> = config.bind.iter().map(|_| None).collect();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut mistakes = Vec::new();
+        for (place, bind) in bound.iter_mut().zip(&config.bind) {
+            if place.is_some() {
+                continue;
+            }
+            match inherited.take(bind, options) {
+                Some(Ok(adopted)) => *place = Some(adopted),
+                Some(Err(error)) => {
+                    tracing::error!("cannot use the inherited socket of {bind}: {error}");
+                }
+                None => match Bound::open(bind, options) {
+                    Ok(opened) => *place = Some(opened),
+                    Err(error) => mistakes.push(error),
+                },
+            }
+        }
+        if mistakes.is_empty() {
+            return Ok(Some(bound.into_iter().flatten().collect()));
+        }
+        let hopeless = mistakes.iter().any(|error| !matches!(error, BindError::InUse(_)));
+        if hopeless || tries == BIND_TRIES {
+            bound.iter().flatten().for_each(Bound::remove_path);
+            let messages = mistakes.iter().map(master::told).collect();
+            return Err(Failure { exit: Exit::Config, messages, logged: true });
+        }
+        for mistake in &mistakes {
+            tracing::error!("{mistake}");
+        }
+        tracing::error!("Retrying in 1 second.");
+        if !pause(signals) {
+            bound.iter().flatten().for_each(Bound::remove_path);
+            return Ok(None);
+        }
+    }
+}
+
+/// Waits for the next try; false when a signal that ends the server came instead.
+fn pause(signals: &Signals) -> bool {
+    let until = Instant::now() + BIND_PAUSE;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(signals), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, timeout);
+        while let Ok(Some(signal)) = signals.next() {
+            use nix::sys::signal::Signal::{SIGINT, SIGQUIT, SIGTERM};
+            if [SIGTERM, SIGINT, SIGQUIT].contains(&signal) {
+                return false;
+            }
+        }
+    }
+}
+
+/// `-D`: detaches from the terminal by forking twice (Gunicorn: `util.daemonize`).
+fn daemonize(config: &Config, hooks: Hooks) -> io::Result<()> {
+    if let Side::Parent(_) = fork(hooks)? {
+        exit_now(0);
+    }
+    nix::unistd::setsid()?;
+    if let Side::Parent(_) = fork(hooks)? {
+        exit_now(0);
+    }
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    if config.capture_output {
+        // They are about to become the error log.
+        return Ok(());
+    }
+    let null = std::fs::OpenOptions::new().read(true).write(true).open(Path::new("/dev/null"))?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}

@@ -1,65 +1,69 @@
 //! The configuration: merged, valid, immutable.
+//!
+//! Sources, the later over the earlier: defaults (some from `PORT`, `WEB_CONCURRENCY`, `FORWARDED_ALLOW_IPS`), the
+//! TOML file, the variables `RGUN_NAME`, `RGUN_CMD_ARGS`, the command line. Within one source a repeated flag
+//! accumulates where the setting is a list; between sources the later list replaces the earlier. An empty variable
+//! counts as none, an empty text elsewhere as "no value" where a setting may be without.
 
+mod check;
+mod declare;
+mod file;
+mod foreign;
+mod generate;
+mod kind;
+mod merge;
+mod settings;
 mod value;
 
-use std::path::PathBuf;
-use std::time::Duration;
+pub use declare::{Reload, Setting};
+pub use kind::Form;
+pub use merge::{Mistake, Source};
+pub use settings::{Config, SETTINGS};
+pub use value::{AllowList, AppPath, Bind, HeaderMapping, LogLevel, LogTarget, WorkerClass};
 
-pub use value::{
-    AllowList, AppPath, Bind, HeaderMapping, LogLevel, LogTarget, WorkerClass,
-};
+pub(crate) use foreign::{FOREIGN, Takes};
+pub(crate) use kind::Raw;
+pub(crate) use generate::print;
+pub(crate) use merge::{CMD_ARGS, Given, Inputs, Merged, merge};
 
-/// Every setting's value. Names are Gunicorn's.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
-pub struct Config {
-    pub wsgi_app: Option<AppPath>,
-    pub bind: Vec<Bind>,
-    pub backlog: u32,
-    pub workers: usize,
-    pub worker_class: WorkerClass,
-    pub worker_connections: usize,
-    pub max_requests: u64,
-    pub max_requests_jitter: u64,
-    /// Zero: off.
-    pub timeout: Duration,
-    pub graceful_timeout: Duration,
-    pub keepalive: Duration,
-    /// From the first byte of a head to its end.
-    pub header_timeout: Duration,
-    /// Grace of a body before `min_rate` counts.
-    pub body_timeout: Duration,
-    /// Grace of a response before `min_rate` counts.
-    pub write_timeout: Duration,
-    /// Bytes a second below which a body or response that is past its grace is cut.
-    pub min_rate: u64,
-    /// Zero: no limit.
-    pub limit_request_line: usize,
-    pub limit_request_fields: usize,
-    pub limit_request_field_size: usize,
-    /// Zero: no limit.
-    pub limit_request_body: u64,
-    pub reuse_port: bool,
-    pub chdir: Option<PathBuf>,
-    pub daemon: bool,
-    pub raw_env: Vec<(String, String)>,
-    pub pidfile: Option<PathBuf>,
-    pub worker_tmp_dir: Option<PathBuf>,
-    pub user: Option<String>,
-    pub group: Option<String>,
-    pub umask: u32,
-    pub initgroups: bool,
-    pub secure_scheme_headers: Vec<(String, String)>,
-    pub forwarded_allow_ips: AllowList,
-    pub pythonpath: Vec<PathBuf>,
-    pub forwarder_headers: Vec<String>,
-    pub header_map: HeaderMapping,
-    pub accesslog: Option<LogTarget>,
-    pub access_log_format: String,
-    pub errorlog: LogTarget,
-    pub loglevel: LogLevel,
-    pub capture_output: bool,
-    pub proc_name: Option<String>,
-    pub check_config: bool,
-    pub print_config: bool,
+/// Which settings differ between two configurations, by what has to be done about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadPlan {
+    /// Names the master takes at once.
+    pub live: Vec<&'static str>,
+    /// Names that new workers have.
+    pub new_workers: Vec<&'static str>,
+    /// Names for which listeners are made anew.
+    pub rebind: Vec<&'static str>,
+    /// Names that stay as they are until a restart.
+    pub restart: Vec<&'static str>,
+}
+
+impl ReloadPlan {
+    /// Whether nothing changed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.live.is_empty()
+            && self.new_workers.is_empty()
+            && self.rebind.is_empty()
+            && self.restart.is_empty()
+    }
+}
+
+impl Config {
+    /// What a reload to `new` has to do.
+    #[must_use]
+    pub fn plan(&self, new: &Self) -> ReloadPlan {
+        let mut plan = ReloadPlan::default();
+        for setting in SETTINGS.iter().filter(|setting| !(setting.same)(self, new)) {
+            let names = match setting.reload {
+                Reload::Live => &mut plan.live,
+                Reload::NewWorkers => &mut plan.new_workers,
+                Reload::Rebind => &mut plan.rebind,
+                Reload::Restart => &mut plan.restart,
+            };
+            names.push(setting.name);
+        }
+        plan
+    }
 }

@@ -1,1 +1,642 @@
-//! placeholder
+//! The master: forks workers, waits, and moves what is a step towards what is wanted. One thread, no Tokio, no HTTP;
+//! what a worker does is a function that it was given.
+
+mod children;
+mod event;
+mod phase;
+mod pidfile;
+mod reload;
+mod respawn;
+mod upgrade;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+pub(crate) use pidfile::{Pidfile, PidfileError, second as second_pidfile};
+pub(crate) use reload::{Edition, identity, options, told};
+pub(crate) use upgrade::{Command, FDS, PARENT};
+
+use crate::channel::{Generation, Order, Report, Slot, WorkerContext};
+use crate::config::Config;
+use crate::error::Exit;
+use crate::heartbeat::Heartbeat;
+use crate::os::fork::{Hooks, Side, exit_now, fork};
+use crate::os::process::{Ended, set_title};
+use crate::os::signal::Signals;
+use crate::scoreboard::Scoreboard;
+use children::{Child, Children, Life};
+use event::Happened;
+use phase::{Action, Event, Phase};
+use respawn::Respawn;
+
+/// How long a silent worker has to answer ABRT before KILL.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+/// A worker cuts its own connections at `--graceful-timeout`; if it is still there this much later, it is killed.
+const GRACE_MARGIN: Duration = Duration::from_millis(500);
+/// How often the master of an upgrade looks whether the old one is gone.
+const PARENT_LOOK: Duration = Duration::from_millis(500);
+/// Workers that may die in a row, none ever ready, before a start is given up.
+const BOOT_DEATHS: u32 = 3;
+
+/// What the master is made of.
+pub(crate) struct Setup {
+    /// `rgun-async`, or the name of a user's own binary.
+    pub(crate) name: String,
+    /// Who serves, as the log says it (`Using worker: sync`).
+    pub(crate) worker_kind: String,
+    /// Blocked since before the first socket was bound.
+    pub(crate) signals: Signals,
+    /// Where the process id stands, if anywhere.
+    pub(crate) pidfile: Option<Pidfile>,
+    /// The old master, when this one was started by an upgrade.
+    pub(crate) parent: Option<Pid>,
+    /// What a worker does with its life.
+    pub(crate) worker_main: Box<dyn Fn(WorkerContext) -> Exit>,
+    /// Reads the configuration again and puts what is `Live` in it to use.
+    pub(crate) read_config: Box<dyn Fn(&Config) -> Result<Config, String>>,
+    /// Calls around each fork.
+    pub(crate) hooks: Hooks,
+    /// How to start this program again.
+    pub(crate) command: Command,
+}
+
+/// The master at work.
+pub(crate) struct Master {
+    setup: Setup,
+    /// The number of workers wanted.
+    workers: usize,
+    current: Edition,
+    /// A reload under way.
+    coming: Option<Edition>,
+    newest: Generation,
+    children: Children,
+    scoreboard: Scoreboard,
+    respawn: Respawn,
+    phase: Phase,
+    /// The new master of an upgrade under way.
+    successor: Option<Pid>,
+    /// The code to end with.
+    outcome: Exit,
+}
+
+impl Master {
+    /// Nothing is started yet.
+    ///
+    /// # Errors
+    /// No memory for the scoreboard.
+    pub(crate) fn new(setup: Setup, first: Edition) -> io::Result<Self> {
+        Ok(Self {
+            setup,
+            workers: first.config.workers,
+            newest: first.generation,
+            current: first,
+            coming: None,
+            children: Children::default(),
+            scoreboard: Scoreboard::new()?,
+            respawn: Respawn::default(),
+            phase: Phase::Running,
+            successor: None,
+            outcome: Exit::Done,
+        })
+    }
+
+    /// Serves until a signal ends it.
+    pub(crate) fn run(mut self) -> Exit {
+        self.announce();
+        loop {
+            let now = Instant::now();
+            self.step(now);
+            let deadline = self.deadline(now);
+            let happened =
+                event::wait(&self.setup.signals, &mut self.children, deadline, Instant::now());
+            let happened = match happened {
+                Ok(happened) => happened,
+                Err(error) => {
+                    tracing::error!("the master cannot wait for events: {error}");
+                    self.outcome = Exit::Internal;
+                    break;
+                }
+            };
+            if self.take(happened) {
+                break;
+            }
+        }
+        self.clean_up();
+        self.outcome
+    }
+
+    fn announce(&self) {
+        let pid = std::process::id();
+        let urls: Vec<_> = self.current.bound.iter().map(|bound| bound.url()).collect();
+        tracing::info!("Starting {} {}", self.setup.name, env!("CARGO_PKG_VERSION"));
+        tracing::info!("Listening at: {} ({pid})", urls.join(","));
+        tracing::info!("Using worker: {}", self.setup.worker_kind);
+        set_title(&self.title("master"));
+    }
+
+    fn title(&self, role: &str) -> String {
+        let config = &self.current.config;
+        let app = config.proc_name.clone().or_else(|| {
+            config.wsgi_app.as_ref().map(ToString::to_string)
+        });
+        let role = if role == "master" && self.setup.parent.is_some() { "master.2" } else { role };
+        match app {
+            Some(app) => format!("{}: {role} [{app}]", self.setup.name),
+            None => format!("{}: {role}", self.setup.name),
+        }
+    }
+
+    /// Moves what is one step towards what is wanted.
+    fn step(&mut self, now: Instant) {
+        self.look_at_the_parent();
+        if self.phase.is_running() {
+            self.commit_reload(now);
+            self.retire_surplus(now);
+            self.spawn_missing(now);
+        }
+        self.enforce_deadlines(now);
+    }
+
+    /// Handles what happened; true at the end of the master's life.
+    fn take(&mut self, happened: Happened) -> bool {
+        let now = Instant::now();
+        for (pid, report) in happened.reports {
+            let leave_by = now + self.current.config.graceful_timeout + GRACE_MARGIN;
+            let Some(child) = self.children.note(pid, report, leave_by) else { continue };
+            match report {
+                Report::Ready => {
+                    tracing::debug!("{child} ready");
+                    self.respawn.healthy();
+                }
+                Report::Draining => tracing::debug!("{child} draining"),
+            }
+            self.prove();
+        }
+        for (pid, ended) in happened.ended {
+            self.bury(pid, ended, now);
+        }
+        for signal in happened.signals {
+            tracing::info!("Handling signal: {}", event::name(signal));
+            if let Some(event) = event::meaning(signal) {
+                self.on(event, now);
+            }
+        }
+        if self.phase.deadline().is_some_and(|until| until <= now) {
+            self.on(Event::Deadline, now);
+        }
+        self.children.is_empty() && self.on(Event::Empty, now)
+    }
+
+    /// Asks the phase, and does what it says; true for the end.
+    fn on(&mut self, event: Event, now: Instant) -> bool {
+        let graceful = self.current.config.graceful_timeout;
+        let (phase, action) = self.phase.on(event, now, graceful);
+        self.phase = phase;
+        match action {
+            Action::Nothing => {}
+            Action::Decline => tracing::info!("Ignored: the server is stopping."),
+            Action::Drain => self.drain_all(),
+            Action::Quit => self.quit_all(now),
+            Action::Kill => self.kill_all(),
+            Action::Reload => self.reload(now),
+            Action::Reopen => self.reopen(),
+            Action::Upgrade => self.upgrade(),
+            Action::More => self.scale(self.workers.saturating_add(1)),
+            Action::Fewer => self.scale(self.workers.saturating_sub(1)),
+            Action::Rest => self.rest(),
+            Action::Exit => return true,
+        }
+        false
+    }
+
+    // ----- workers -----
+
+    /// Starts a worker for each slot that has none, as far as the pace of replacements allows.
+    fn spawn_missing(&mut self, now: Instant) {
+        for coming in [false, true] {
+            for slot in 0..self.workers {
+                let Some(edition) = self.edition(coming) else { break };
+                let Ok(slot) = u16::try_from(slot).map(Slot) else { break };
+                if self.children.holds(edition.generation, slot) {
+                    continue;
+                }
+                if self.respawn.wait_until(now).is_some() {
+                    return;
+                }
+                if let Err(error) = self.spawn(slot, coming, now) {
+                    if self.respawn.failed(now) {
+                        tracing::error!("cannot start a worker: {error}; trying again");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn edition(&self, coming: bool) -> Option<&Edition> {
+        if coming { self.coming.as_ref() } else { Some(&self.current) }
+    }
+
+    fn spawn(&mut self, slot: Slot, coming: bool, now: Instant) -> io::Result<()> {
+        let row = self.scoreboard.take().ok_or_else(|| {
+            io::Error::other("too many workers at once: no row is free for another one")
+        })?;
+        let spawned = self.fork_worker(slot, coming, row, now);
+        if spawned.is_err() {
+            row.release();
+        }
+        spawned
+    }
+
+    fn fork_worker(
+        &mut self,
+        slot: Slot,
+        coming: bool,
+        row: crate::scoreboard::Row,
+        now: Instant,
+    ) -> io::Result<()> {
+        let Some(edition) = self.edition(coming) else { return Ok(()) };
+        let generation = edition.generation;
+        let heartbeat = Heartbeat::create(&edition.worker_tmp_dir()).map_err(|error| {
+            let dir = edition.worker_tmp_dir();
+            io::Error::other(format!("no heartbeat file in {}: {error}", dir.display()))
+        })?;
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let listeners = edition
+            .bound
+            .iter()
+            .map(|bound| bound.for_slot(usize::from(slot.0)))
+            .collect::<io::Result<Vec<_>>>()?;
+        let context = WorkerContext {
+            slot,
+            generation,
+            config: Rc::clone(&edition.config),
+            listeners,
+            channel: OwnedFd::from(theirs),
+            heartbeat: heartbeat.share()?,
+            row,
+            identity: edition.identity.clone(),
+            master: nix::unistd::getpid().as_raw(),
+        };
+        match fork(self.setup.hooks)? {
+            Side::Parent(pid) => {
+                let child = Child::new(pid, slot, generation, heartbeat, ours, row, now);
+                tracing::debug!("{child} forked");
+                self.children.add(child);
+                Ok(())
+            }
+            Side::Child => {
+                drop((ours, heartbeat));
+                self.become_worker(context)
+            }
+        }
+    }
+
+    /// In the new process: gives up what is the master's, and never comes back.
+    fn become_worker(&mut self, context: WorkerContext) -> ! {
+        self.children.forget();
+        self.current.bound.clear();
+        self.coming = None;
+        set_title(&self.title("worker"));
+        let ready = crate::os::signal::reset_for_worker()
+            .and_then(|()| self.setup.signals.restore_mask());
+        let exit = match ready {
+            Ok(()) => {
+                let main = std::panic::AssertUnwindSafe(|| (self.setup.worker_main)(context));
+                // The panic's message went to standard error.
+                std::panic::catch_unwind(main).unwrap_or(Exit::Internal)
+            }
+            Err(error) => {
+                tracing::error!("cannot set up the signals of a worker: {error}");
+                Exit::WorkerBoot
+            }
+        };
+        exit_now(exit.code())
+    }
+
+    /// Workers of older generations, and of slots that are no longer wanted, finish what they have.
+    fn retire_surplus(&mut self, now: Instant) {
+        let keep = [Some(self.current.generation), self.coming.as_ref().map(|e| e.generation)];
+        let until = now + self.current.config.graceful_timeout + GRACE_MARGIN;
+        let workers = self.workers;
+        for child in self.children.iter_mut() {
+            let wanted = keep.contains(&Some(child.generation)) && usize::from(child.slot.0) < workers;
+            if !wanted && child.stays() {
+                child.drain(until);
+            }
+        }
+    }
+
+    /// A child, ours or not, has ended.
+    fn bury(&mut self, pid: Pid, ended: Ended, now: Instant) {
+        if self.successor == Some(pid) {
+            self.successor = None;
+            match ended {
+                Ended::Exited(0) => tracing::info!("The new master (pid:{pid}) has ended."),
+                Ended::Exited(code) => tracing::error!(
+                    "The new master (pid:{pid}) exited with code {code}: this one goes on."
+                ),
+                Ended::Killed(signal) => tracing::error!(
+                    "The new master (pid:{pid}) was sent {signal}: this one goes on."
+                ),
+            }
+            return;
+        }
+        let Some(child) = self.children.remove(pid) else {
+            tracing::debug!("reaped pid {pid}, left to us by its parent");
+            return;
+        };
+        tell_end(&child, ended);
+        if !self.phase.is_running() || matches!(child.life, Life::Leaving(_)) {
+            return;
+        }
+        let reason = match ended {
+            Ended::Exited(code) => Exit::from_code(code),
+            Ended::Killed(_) => None,
+        };
+        let early = child.life == Life::Booting;
+        let of_coming = self.coming.as_ref().is_some_and(|e| e.generation == child.generation);
+        if of_coming && early {
+            self.abandon_reload("a new worker did not boot", now);
+            return;
+        }
+        let told = self.respawn.died(now.saturating_duration_since(child.born), now);
+        if !early {
+            return;
+        }
+        let first_start = !self.current.proven && child.generation == self.current.generation;
+        match reason {
+            Some(exit @ (Exit::WorkerBoot | Exit::AppLoad)) if first_start => self.halt(exit, now),
+            _ if first_start
+                && self.children.ready(self.current.generation) == 0
+                && self.respawn.early_deaths() >= BOOT_DEATHS =>
+            {
+                self.halt(Exit::WorkerBoot, now);
+            }
+            _ if told => tracing::error!(
+                "workers keep dying before they are ready; starting them more slowly"
+            ),
+            _ => {}
+        }
+    }
+
+    fn halt(&mut self, exit: Exit, now: Instant) {
+        let reason = if exit == Exit::AppLoad {
+            "App failed to load."
+        } else {
+            "Worker failed to boot."
+        };
+        tracing::error!("Shutting down: Master");
+        tracing::error!("Reason: {reason}");
+        self.outcome = exit;
+        self.on(Event::Halt, now);
+    }
+
+    /// The heartbeat's, the drain's and the abort's deadlines.
+    fn enforce_deadlines(&mut self, now: Instant) {
+        let timeout = self.current.config.timeout;
+        for child in self.children.iter_mut() {
+            if let Life::Leaving(until) = child.life
+                && until <= now
+                && !child.killed
+            {
+                tracing::warn!("{child} did not leave in time: killed");
+                child.kill();
+                continue;
+            }
+            if let Some(since) = child.aborted {
+                if now >= since + ABORT_GRACE && !child.killed {
+                    child.kill();
+                }
+            } else if !timeout.is_zero() && child.silent_for() >= timeout {
+                crate::log::critical!("WORKER TIMEOUT (pid:{})", child.pid);
+                child.aborted = Some(now);
+                child.signal(Signal::SIGABRT);
+            }
+        }
+    }
+
+    /// The next moment at which something must be looked at, if nothing happens before.
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let timeout = self.current.config.timeout;
+        let children = self.children.iter().filter_map(|child| {
+            let leaving = match child.life {
+                Life::Leaving(until) => Some(until),
+                Life::Booting | Life::Ready => None,
+            };
+            let beat = match child.aborted {
+                Some(since) => Some(since + ABORT_GRACE),
+                None if timeout.is_zero() => None,
+                None => Some(now + timeout.saturating_sub(child.silent_for())),
+            };
+            // A killed child is only waited for.
+            leaving.into_iter().chain(beat).min().filter(|_| !child.killed)
+        });
+        let parent = self.setup.parent.map(|_| now + PARENT_LOOK);
+        let respawn = self.respawn.wait_until(now).filter(|_| self.phase.is_running());
+        children.chain(self.phase.deadline()).chain(parent).chain(respawn).min()
+    }
+
+    // ----- stopping -----
+
+    fn drain_all(&mut self) {
+        self.coming = None;
+        self.close_listeners();
+        let until = self.phase.deadline().unwrap_or_else(Instant::now) + GRACE_MARGIN;
+        self.children.iter_mut().for_each(|child| child.drain(until));
+    }
+
+    fn quit_all(&mut self, now: Instant) {
+        self.coming = None;
+        self.close_listeners();
+        let until = self.phase.deadline().unwrap_or(now) + GRACE_MARGIN;
+        self.children.iter_mut().for_each(|child| child.quit(until));
+    }
+
+    fn kill_all(&mut self) {
+        for child in self.children.iter_mut().filter(|child| !child.killed) {
+            tracing::warn!("{child} did not leave in time: killed");
+            child.kill();
+        }
+    }
+
+    /// The workers hold duplicates; theirs close when they have taken what waits in the kernel's queue.
+    fn close_listeners(&mut self) {
+        if self.successor.is_none() && self.setup.parent.is_none() {
+            self.current.bound.iter().for_each(crate::listener::Bound::remove_path);
+        }
+        self.current.bound.clear();
+    }
+
+    fn clean_up(&self) {
+        if let Some(pidfile) = &self.setup.pidfile {
+            pidfile.remove();
+        }
+        tracing::info!("Shutting down: Master");
+    }
+
+    // ----- reload -----
+
+    fn reload(&mut self, now: Instant) {
+        tracing::info!("Hang up: Master");
+        let config = match (self.setup.read_config)(&self.current.config) {
+            Ok(config) => config,
+            Err(mistakes) => {
+                tracing::error!("Reload failed, nothing has changed: {mistakes}");
+                return;
+            }
+        };
+        if self.coming.is_some() {
+            self.abandon_reload("another one was asked for", now);
+        }
+        self.newest = Generation(self.newest.0 + 1);
+        let workers = config.workers;
+        match self.current.next(config, workers, self.newest) {
+            Ok(edition) => {
+                self.workers = workers;
+                self.respawn.healthy();
+                self.coming = Some(edition);
+            }
+            Err(mistakes) => {
+                let mistakes = mistakes.join("; ");
+                tracing::error!("Reload failed, nothing has changed: {mistakes}");
+            }
+        }
+    }
+
+    /// The new generation takes the old one's place once all its workers are ready.
+    fn commit_reload(&mut self, now: Instant) {
+        let all = self.workers;
+        let is_ready =
+            |edition: &mut Edition| self.children.ready(edition.generation) >= all;
+        let Some(mut edition) = self.coming.take_if(is_ready) else { return };
+        edition.proven = true;
+        let old = std::mem::replace(&mut self.current, edition);
+        old.remove_paths_not_in(&self.current);
+        let urls: Vec<_> = self.current.bound.iter().map(|bound| bound.url()).collect();
+        if old.bound.iter().map(|bound| bound.url()).ne(urls.iter().copied()) {
+            tracing::info!("Listening at: {} ({})", urls.join(","), std::process::id());
+        }
+        tracing::debug!("generation {} took over", self.current.generation);
+        set_title(&self.title("master"));
+        self.retire_surplus(now);
+    }
+
+    /// The old generation goes on as if nothing had been asked for.
+    fn abandon_reload(&mut self, why: &str, now: Instant) {
+        let Some(edition) = self.coming.take() else { return };
+        tracing::error!("Reload abandoned ({why}): the workers from before go on.");
+        edition.remove_paths_not_in(&self.current);
+        self.workers = self.current.config.workers;
+        let until = now + GRACE_MARGIN;
+        for child in self.children.iter_mut() {
+            if child.generation == edition.generation {
+                child.quit(until);
+            }
+        }
+    }
+
+    /// Whether a reload's workers, or those of the start, have all been ready once.
+    fn prove(&mut self) {
+        if self.children.ready(self.current.generation) >= self.workers {
+            self.current.proven = true;
+        }
+    }
+
+    // ----- the other signals -----
+
+    fn reopen(&self) {
+        if let Err(error) = crate::log::reopen() {
+            tracing::error!("cannot reopen the error log: {error}; the old one stays");
+        }
+        self.children.iter().for_each(|child| child.order(Order::Reopen));
+    }
+
+    fn scale(&mut self, workers: usize) {
+        let workers = workers.clamp(1, usize::from(u16::MAX));
+        let options = self.current.options(workers);
+        for bound in &mut self.current.bound {
+            if let Err(error) = bound.fit(workers, &options) {
+                tracing::error!("no socket for another worker: {}", told(&error));
+                return;
+            }
+        }
+        self.workers = workers;
+        tracing::debug!("{workers} workers wanted");
+    }
+
+    fn rest(&mut self) {
+        if self.current.config.daemon {
+            tracing::info!("graceful stop of workers");
+            self.workers = 0;
+        } else {
+            tracing::debug!("SIGWINCH ignored. Not daemonized");
+        }
+    }
+
+    fn upgrade(&mut self) {
+        if let Some(pid) = self.successor {
+            tracing::warn!("USR2 signal ignored. Child exists (pid:{pid}).");
+            return;
+        }
+        if let Some(pid) = self.setup.parent {
+            tracing::warn!("USR2 signal ignored. Parent exists (pid:{pid}).");
+            return;
+        }
+        let started = upgrade::start(
+            &self.setup.command,
+            &self.current,
+            &self.setup.signals,
+            self.setup.hooks,
+        );
+        match started {
+            Ok(pid) => {
+                tracing::info!("Started a new master (pid:{pid}).");
+                self.successor = Some(pid);
+            }
+            Err(error) => tracing::error!("cannot start a new master: {error}"),
+        }
+    }
+
+    /// A new master's: the old one is gone, its names are ours.
+    fn look_at_the_parent(&mut self) {
+        let Some(parent) = self.setup.parent else { return };
+        if nix::unistd::getppid() == parent {
+            return;
+        }
+        self.setup.parent = None;
+        tracing::info!("Master has been promoted.");
+        if let Some(pidfile) = &mut self.setup.pidfile
+            && let Some(path) = &self.current.config.pidfile
+            && let Err(error) = pidfile.rename(path)
+        {
+            let from = pidfile.path().display();
+            tracing::error!("cannot rename {from} to {}: {error}", path.display());
+        }
+        set_title(&self.title("master"));
+    }
+}
+
+/// The line about a worker's end, Gunicorn's words.
+fn tell_end(child: &Child, ended: Ended) {
+    let pid = child.pid;
+    match ended {
+        Ended::Exited(0) => tracing::debug!("{child} left"),
+        Ended::Exited(code) => tracing::error!("Worker (pid:{pid}) exited with code {code}."),
+        Ended::Killed(Signal::SIGKILL) if child.killed => {
+            tracing::error!("Worker (pid:{pid}) was sent SIGKILL!");
+        }
+        Ended::Killed(Signal::SIGKILL) => {
+            tracing::error!("Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory?");
+        }
+        Ended::Killed(signal) => tracing::error!("Worker (pid:{pid}) was sent {signal}!"),
+    }
+}

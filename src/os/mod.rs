@@ -1,1 +1,13 @@
-//! placeholder
+//! The system calls that need `unsafe`, each behind a function that does not: this room and the Python one are the
+//! only places where it compiles. File descriptors come and go as [`OwnedFd`](std::os::fd::OwnedFd) or
+//! [`BorrowedFd`](std::os::fd::BorrowedFd).
+
+pub(crate) mod accept;
+pub(crate) mod epoll;
+pub(crate) mod fds;
+pub(crate) mod fork;
+pub(crate) mod mmap;
+pub(crate) mod orphan;
+pub(crate) mod privilege;
+pub(crate) mod process;
+pub(crate) mod signal;

@@ -1,1 +1,330 @@
-//! placeholder
+//! The worker: one process, one thread, one current-thread runtime that accepts, serves, beats and obeys.
+
+mod accept;
+mod control;
+mod gate;
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::app::{Ends, Host};
+use crate::channel::{Order, Report, WorkerContext};
+use crate::error::Exit;
+use crate::heartbeat::Heartbeat;
+use crate::log::AccessSink;
+use crate::os::epoll::{Before, Epoll};
+use crate::proto::{HttpService, Stream};
+use accept::{Acceptor, Take};
+use control::{Control, Told};
+use gate::{Gate, Permit};
+
+/// How often the heartbeat file is touched; more often where `--timeout` is short.
+const BEAT: Duration = Duration::from_secs(1);
+/// How often connections past their deadlines are looked for.
+const SWEEP: Duration = Duration::from_millis(250);
+/// What is left to the clients of a worker whose master died.
+const ORPHAN_GRACE: Duration = Duration::from_millis(500);
+
+thread_local! {
+    /// The access log of this worker, where the hook that runs before each wait finds it.
+    static ACCESS: RefCell<Option<Rc<AccessSink>>> = const { RefCell::new(None) };
+}
+
+/// A worker's whole life, from the fork to its exit code.
+pub(crate) fn run<H: Host>(mut context: WorkerContext, host: H) -> Exit {
+    tracing::info!("Booting worker with pid: {}", std::process::id());
+    let exit = match boot(&mut context, &host) {
+        Ok((runtime, epoll)) => {
+            let host = Rc::new(host);
+            let main = serve(context, Rc::clone(&host), epoll);
+            let exit = host.drive(runtime, main);
+            host.shutdown();
+            exit
+        }
+        Err(exit) => exit,
+    };
+    flush_access();
+    tracing::info!("Worker exiting (pid: {})", std::process::id());
+    exit
+}
+
+fn boot<H: Host>(
+    context: &mut WorkerContext,
+    host: &H,
+) -> Result<(tokio::runtime::LocalRuntime, Option<Epoll>), Exit> {
+    let identity = context.identity.assume();
+    identity.map_err(|error| cannot_boot("cannot change to the user or group", &error))?;
+    crate::os::orphan::leave_when_master_dies(context.master)
+        .map_err(|error| cannot_boot("cannot watch the master's life", &error))?;
+    host.boot(context).map_err(|error| {
+        tracing::error!("{error}");
+        error.exit()
+    })?;
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all();
+    let before = Before::look();
+    host.hooks(&mut builder, Box::new(flush_access));
+    let runtime = builder
+        .build_local(tokio::runtime::LocalOptions::default())
+        .map_err(|error| cannot_boot("cannot build the runtime", &error))?;
+    Ok((runtime, before.new_one()))
+}
+
+fn cannot_boot(what: &str, error: &io::Error) -> Exit {
+    tracing::error!("{what}: {error}");
+    Exit::WorkerBoot
+}
+
+/// The main future: until told to leave, or until something cannot be had.
+async fn serve<H: Host>(context: WorkerContext, host: Rc<H>, epoll: Option<Epoll>) -> Exit {
+    let app = match host.load(&context).await {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!("{error}");
+            return error.exit();
+        }
+    };
+    let served = async {
+        let worker = Worker::new(context, host, app, epoll)?;
+        Ok(worker.run().await)
+    };
+    served.await.unwrap_or_else(|error: io::Error| cannot_boot("cannot start serving", &error))
+}
+
+/// A worker that serves.
+struct Worker<H: Host> {
+    host: Rc<H>,
+    service: Rc<HttpService<H::App>>,
+    gate: Rc<Gate>,
+    control: Control,
+    access: Option<Rc<AccessSink>>,
+    graceful: Duration,
+}
+
+/// Why a worker leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// Finish within this time.
+    Finish(Duration),
+    /// Now.
+    AtOnce,
+}
+
+impl<H: Host> Worker<H> {
+    fn new(
+        context: WorkerContext,
+        host: Rc<H>,
+        app: H::App,
+        epoll: Option<Epoll>,
+    ) -> io::Result<Self> {
+        let WorkerContext { config, listeners, channel, heartbeat, row, .. } = context;
+        let control = Control::new(channel)?;
+        // A worker that is stuck is sent ABRT by the master: nothing but the handler itself can answer it.
+        let at_once = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        signal_hook::flag::register_conditional_shutdown(
+            signal_hook::consts::SIGABRT,
+            i32::from(Exit::Config.code()),
+            at_once,
+        )?;
+        let access = match &config.accesslog {
+            Some(target) => Some(Rc::new(AccessSink::open(target)?)),
+            None => None,
+        };
+        ACCESS.set(access.clone());
+        let gate = Gate::new(config.worker_connections, row);
+        let service = HttpService::new(app, &config, access.clone(), row);
+        let worker = Self {
+            host,
+            service,
+            gate,
+            control,
+            access,
+            graceful: config.graceful_timeout,
+        };
+        worker.beat(heartbeat, config.timeout);
+        worker.sweep();
+        for listener in listeners {
+            let acceptor = Acceptor::new(listener, epoll, Rc::clone(&worker.gate))?;
+            let to = To { host: Rc::clone(&worker.host), service: Rc::clone(&worker.service) };
+            worker.host.spawn(acceptor.run(to));
+        }
+        row.start_accepting(std::process::id());
+        Ok(worker)
+    }
+
+    async fn run(mut self) -> Exit {
+        self.control.report(Report::Ready);
+        let leaving = self.until_told_to_leave().await;
+        self.gate.row().stop_accepting();
+        self.gate.close();
+        match leaving {
+            Leaving::AtOnce => {}
+            Leaving::Finish(within) => {
+                // The acceptors wake up and take what waits in the kernel's queue before connections are told.
+                tokio::task::yield_now().await;
+                self.service.connections().drain();
+                self.finish(within).await;
+            }
+        }
+        Exit::Done
+    }
+
+    /// Obeys until an order, a signal, the request limit or the master's death ends it.
+    async fn until_told_to_leave(&mut self) -> Leaving {
+        let service = Rc::clone(&self.service);
+        let recycle = std::pin::pin!(service.recycle());
+        let mut recycle = recycle;
+        loop {
+            let told = tokio::select! {
+                told = self.control.next() => told,
+                () = &mut recycle => {
+                    tracing::info!("Autorestarting worker after current request.");
+                    self.control.report(Report::Draining);
+                    return Leaving::Finish(self.graceful);
+                }
+            };
+            if let Some(leaving) = self.obey(told) {
+                return leaving;
+            }
+        }
+    }
+
+    fn obey(&self, told: Told) -> Option<Leaving> {
+        match told {
+            Told::Order(Order::Drain) => Some(Leaving::Finish(self.graceful)),
+            Told::Signal(Order::Drain) => {
+                self.control.report(Report::Draining);
+                Some(Leaving::Finish(self.graceful))
+            }
+            Told::Order(Order::Quit) => Some(Leaving::AtOnce),
+            Told::Signal(Order::Quit) => {
+                self.control.report(Report::Draining);
+                Some(Leaving::AtOnce)
+            }
+            Told::Order(Order::Reopen) => {
+                self.reopen();
+                None
+            }
+            Told::Signal(Order::Reopen) => {
+                tracing::info!("Handling signal: usr1");
+                self.reopen();
+                None
+            }
+            Told::Call => {
+                self.gate.call();
+                None
+            }
+            Told::Nothing(signal) => {
+                tracing::debug!("signal {signal} means nothing to a worker: send it to the master");
+                None
+            }
+            Told::Orphaned => {
+                let pid = std::process::id();
+                tracing::info!("Parent changed, shutting down: <Worker {pid}>");
+                Some(Leaving::Finish(self.graceful.min(ORPHAN_GRACE)))
+            }
+        }
+    }
+
+    /// Waits for the connections to end; still obeys an order to hurry.
+    async fn finish(&mut self, within: Duration) {
+        let gate = Rc::clone(&self.gate);
+        let empty = timeout(within, gate.empty());
+        let mut empty = std::pin::pin!(empty);
+        loop {
+            let told = tokio::select! {
+                done = &mut empty => {
+                    if done.is_err() {
+                        self.service.connections().abort_all();
+                    }
+                    return;
+                }
+                told = self.control.next() => told,
+            };
+            match told {
+                Told::Order(Order::Quit) | Told::Signal(Order::Quit) => return,
+                Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
+                Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), gate.empty())),
+                Told::Order(Order::Drain)
+                | Told::Signal(Order::Drain)
+                | Told::Call
+                | Told::Nothing(_) => {}
+            }
+        }
+    }
+
+    fn reopen(&self) {
+        if let Err(error) = crate::log::reopen() {
+            tracing::error!("cannot reopen the error log: {error}; the old one stays");
+        }
+        if let Some(access) = &self.access
+            && let Err(error) = access.reopen()
+        {
+            tracing::error!("cannot reopen the access log: {error}; the old one stays");
+        }
+    }
+
+    /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
+    fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
+        let every = if limit.is_zero() { BEAT } else { BEAT.min(limit / 4) };
+        self.host.spawn(async move {
+            let mut ticks = interval(every.max(Duration::from_millis(10)));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut failing = false;
+            loop {
+                ticks.tick().await;
+                match heartbeat.beat() {
+                    Ok(()) => failing = false,
+                    Err(error) => {
+                        if !std::mem::replace(&mut failing, true) {
+                            tracing::error!("cannot touch the heartbeat file: {error}");
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Ends connections that are past a deadline; a worker without connections sleeps.
+    fn sweep(&self) {
+        let service = Rc::clone(&self.service);
+        self.host.spawn(async move {
+            let mut ticks = interval(SWEEP);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                service.connections().any().await;
+                ticks.tick().await;
+                service.connections().sweep(Instant::now());
+            }
+        });
+    }
+}
+
+/// Where accepted connections go: a task each.
+struct To<H: Host> {
+    host: Rc<H>,
+    service: Rc<HttpService<H::App>>,
+}
+
+impl<H: Host> Take for To<H> {
+    fn take(&self, stream: Stream, ends: Ends, permit: Permit) {
+        let connection = self.service.serve(stream, ends);
+        self.host.spawn(async move {
+            connection.await;
+            drop(permit);
+        });
+    }
+}
+
+/// Writes what the turn has gathered for the access log; before each wait.
+fn flush_access() {
+    ACCESS.with_borrow(|access| {
+        if let Some(access) = access {
+            access.flush();
+        }
+    });
+}

@@ -1,0 +1,143 @@
+//! What single values cannot tell: checks of the merged configuration against itself and against the system.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, User};
+
+use super::merge::{Inputs, Merged, Mistake, Source, index_of};
+use super::value::{Bind, LogTarget};
+
+struct Check<'a> {
+    merged: &'a Merged,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+/// Adds what is wrong to `mistakes`; makes `chdir` absolute.
+pub(super) fn check(merged: &mut Merged, inputs: &Inputs<'_>, mistakes: &mut Vec<Mistake>) {
+    if let Some(chdir) = &mut merged.config.chdir {
+        *chdir = inputs.cwd.join(&*chdir);
+    }
+    let base = merged.config.chdir.clone().unwrap_or_else(|| inputs.cwd.to_owned());
+    let mut check = Check { merged, mistakes };
+    check.app(inputs.takes_app);
+    check.binds();
+    check.directories(&base);
+    check.accounts();
+}
+
+impl Check<'_> {
+    /// A value that was not set cannot be wrong, unless the whole is; its source is blamed then, too.
+    fn blame(&mut self, name: &str, problem: String) {
+        let source = index_of(name).and_then(|index| self.merged.sources.get(index));
+        let source = source.cloned().unwrap_or(Source::Default);
+        let problem = match &source {
+            Source::File { .. } | Source::Default => format!("{name}: {problem}"),
+            Source::Variable(_)
+            | Source::CommandVariable(_)
+            | Source::Flag(_)
+            | Source::Argument => problem,
+        };
+        self.mistakes.push(Mistake::new(source, problem));
+    }
+
+    fn app(&mut self, takes_app: bool) {
+        let config = &self.merged.config;
+        match &config.wsgi_app {
+            None if takes_app => {
+                // A mistake in the app's own name has been told already.
+                let told = index_of("wsgi_app")
+                    .and_then(|index| self.merged.sources.get(index))
+                    .is_some_and(|source| *source != Source::Default);
+                if !told {
+                    let problem = "No application module specified.".to_owned();
+                    self.mistakes.push(Mistake { source: None, problem });
+                }
+            }
+            Some(app) if !takes_app => {
+                let problem = format!("{app}: this program is the app itself");
+                self.blame("wsgi_app", problem);
+            }
+            None | Some(_) => {}
+        }
+    }
+
+    fn binds(&mut self) {
+        let binds = &self.merged.config.bind;
+        let mut seen = HashSet::new();
+        let twice: Vec<_> = binds
+            .iter()
+            .filter(|bind| !matches!(bind, Bind::Tcp { port: 0, .. }) && !seen.insert(*bind))
+            .map(|bind| format!("{:?}: is there twice", bind.to_string()))
+            .collect();
+        let none = binds.is_empty();
+        for problem in twice {
+            self.blame("bind", problem);
+        }
+        if none {
+            self.blame("bind", "must name an address".to_owned());
+        }
+    }
+
+    fn directories(&mut self, base: &Path) {
+        let config = &self.merged.config;
+        let parent = |path: &PathBuf| {
+            let whole = base.join(path);
+            (whole.parent().map(Path::to_owned).unwrap_or(whole), true)
+        };
+        let log = |target: &LogTarget| match target {
+            LogTarget::File(path) => Some(parent(path)),
+            LogTarget::Standard => None,
+        };
+        let wanted = [
+            ("chdir", config.chdir.clone().map(|path| (path, false))),
+            ("worker_tmp_dir", config.worker_tmp_dir.as_ref().map(|path| (base.join(path), false))),
+            ("pidfile", config.pidfile.as_ref().map(parent)),
+            ("errorlog", log(&config.errorlog)),
+            ("accesslog", config.accesslog.as_ref().and_then(log)),
+        ];
+        // Where chdir is wrong, what is relative to it cannot be judged.
+        let lost = config.chdir.as_ref().is_some_and(|path| !path.is_dir());
+        for (name, wanted) in wanted {
+            let Some((path, of_file)) = wanted else { continue };
+            if path.is_dir() || (lost && name != "chdir" && path.starts_with(base)) {
+                continue;
+            }
+            let what = match (path.exists(), of_file) {
+                (true, true) => "is no directory, so that no file can be in it",
+                (true, false) => "is no directory",
+                (false, true) => "there is no such directory for the file",
+                (false, false) => "there is no such directory",
+            };
+            self.blame(name, format!("{:?}: {what}", path.display().to_string()));
+        }
+    }
+
+    fn accounts(&mut self) {
+        let config = &self.merged.config;
+        let user = config.user.as_deref().and_then(|name| {
+            unknown(name, |name| User::from_name(name).map(|user| user.is_some()))
+        });
+        let group = config.group.as_deref().and_then(|name| {
+            unknown(name, |name| Group::from_name(name).map(|group| group.is_some()))
+        });
+        if let Some(problem) = user {
+            self.blame("user", problem);
+        }
+        if let Some(problem) = group {
+            self.blame("group", problem);
+        }
+    }
+}
+
+/// What is wrong with an account's name; a number is always right, as in Gunicorn.
+fn unknown(name: &str, exists: impl Fn(&str) -> nix::Result<bool>) -> Option<String> {
+    if name.parse::<u32>().is_ok() {
+        return None;
+    }
+    match exists(name) {
+        Ok(true) => None,
+        Ok(false) => Some(format!("{name:?}: the system knows no such name")),
+        Err(error) => Some(format!("{name:?}: cannot be looked up: {error}")),
+    }
+}

@@ -1,0 +1,248 @@
+//! Every setting, declared once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::declare::{Reload, Setting, settings};
+use super::kind::{
+    Account, App, Bytes, File, HeaderName, Kind, Log, Many, Mask, Maybe, Networks, Pairs,
+    Seconds, Switch, Text, Whole, Word, Workers,
+};
+use super::value::{
+    AllowList, AppPath, Bind, HeaderMapping, LogLevel, LogTarget, WorkerClass,
+};
+
+/// Gunicorn's format of the access log.
+const ACCESS_LOG_FORMAT: &str =
+    r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#;
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+settings! {
+    section "App" {
+        /// The app: MODULE, MODULE:CALLABLE, MODULE:FACTORY(ARGUMENTS), builtin:hello or builtin:echo.
+        ///
+        /// MODULE is a dotted Python name; without a CALLABLE, `application` is looked for, then `app`. On the
+        /// command line it is the argument without a flag.
+        wsgi_app: Option<AppPath> as Maybe<App> = None,
+            [] APP, on_reload NewWorkers;
+
+        /// Change to this directory before the app is loaded; modules are looked for here.
+        ///
+        /// Relative names of logs, pid files and sockets are taken from here, too.
+        chdir: Option<PathBuf> as Maybe<File> = None,
+            ["--chdir"] DIRECTORY, on_reload NewWorkers;
+
+        /// Directories that Python looks for modules in, before its own.
+        pythonpath: Vec<PathBuf> as Many<File> = Vec::new(),
+            ["--pythonpath"] DIRECTORIES, on_reload NewWorkers;
+
+        /// Environment variables for the app, as NAME=VALUE.
+        raw_env: Vec<(String, String)> as Pairs<Text> = Vec::new(),
+            ["-e", "--env"] NAME_VALUE, on_reload NewWorkers;
+    }
+
+    section "Listening" {
+        /// Where to listen: HOST, HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@ABSTRACT or fd://N; may be repeated.
+        ///
+        /// Port 0 lets the kernel choose. Without it: 127.0.0.1:8000, or 0.0.0.0:$PORT where PORT is set.
+        bind: Vec<Bind> as Many<Word<Bind>> = vec![Bind::Tcp { host: "127.0.0.1".to_owned(), port: 8000 }],
+            ["-b", "--bind"] ADDRESS, on_reload Rebind;
+
+        /// Connections the kernel queues for each listener until a worker accepts them.
+        ///
+        /// The kernel caps it at net.core.somaxconn.
+        backlog: u32 as Whole<u32, 1, 2_147_483_647> = 2048,
+            ["--backlog"] COUNT, on_reload Rebind;
+
+        /// A listening socket for each worker (SO_REUSEPORT), so that the kernel spreads connections by hash.
+        ///
+        /// The master makes and keeps them all: no queue is lost when a worker ends.
+        reuse_port: bool as Switch = false,
+            ["--reuse-port"] BOOL, on_reload Rebind;
+    }
+
+    section "Workers" {
+        /// How many worker processes; `auto` is two for each CPU and one more.
+        ///
+        /// Without it: $WEB_CONCURRENCY, or 1. The signals TTIN and TTOU add and take one.
+        workers: usize as Workers = 1,
+            ["-w", "--workers"] COUNT, on_reload Live;
+
+        /// How a worker runs a Python app: auto, sync or gevent.
+        ///
+        /// sync serves one request at a time, gevent each in a greenlet; auto takes gevent where the app's modules
+        /// import it.
+        worker_class: WorkerClass as Word<WorkerClass> = WorkerClass::Auto,
+            ["-k", "--worker-class"] CLASS, on_reload NewWorkers;
+
+        /// The most connections one worker holds open at a time; past it the kernel's backlog queues.
+        worker_connections: usize as Whole<usize, 1, 1_000_000> = 1000,
+            ["--worker-connections"] COUNT, on_reload NewWorkers;
+
+        /// A worker is replaced after this many requests; 0 is never.
+        max_requests: u64 as Whole<u64, 0, { u64::MAX }> = 0,
+            ["--max-requests"] COUNT, on_reload NewWorkers;
+
+        /// At most this many requests are added to max_requests, at random, so that workers are not replaced together.
+        max_requests_jitter: u64 as Whole<u64, 0, { u64::MAX }> = 0,
+            ["--max-requests-jitter"] COUNT, on_reload NewWorkers;
+
+        /// Where the workers' heartbeat files are made; without it /dev/shm or another tmpfs, else the system's.
+        worker_tmp_dir: Option<PathBuf> as Maybe<File> = None,
+            ["--worker-tmp-dir"] DIRECTORY, on_reload NewWorkers;
+    }
+
+    section "Timeouts" {
+        /// A worker that is silent for so long is killed and replaced; 0 is never.
+        ///
+        /// A worker is silent while its app does not let go of it: a sync app's longest request must be shorter.
+        timeout: Duration as Seconds = seconds(30),
+            ["-t", "--timeout"] SECONDS, on_reload NewWorkers;
+
+        /// How long requests may take to finish when a worker is asked to stop or is replaced.
+        graceful_timeout: Duration as Seconds = seconds(30),
+            ["--graceful-timeout"] SECONDS, on_reload NewWorkers;
+
+        /// How long a connection may idle between two requests; 0 closes it after each.
+        keepalive: Duration as Seconds = seconds(2),
+            ["--keep-alive"] SECONDS, on_reload NewWorkers;
+
+        /// How long a request's head may take from its first byte to its end; 0 is no limit.
+        header_timeout: Duration as Seconds = seconds(10),
+            ["--header-timeout"] SECONDS, on_reload NewWorkers;
+
+        /// How long a request's body may be slow until min_rate counts; 0 is no limit.
+        body_timeout: Duration as Seconds = seconds(30),
+            ["--body-timeout"] SECONDS, on_reload NewWorkers;
+
+        /// How long a client may be slow to read a response until min_rate counts; 0 is no limit.
+        write_timeout: Duration as Seconds = seconds(30),
+            ["--write-timeout"] SECONDS, on_reload NewWorkers;
+
+        /// Bytes a second below which a body or response past its timeout is cut; 0 is none.
+        min_rate: u64 as Bytes<u64, { u64::MAX }> = 240,
+            ["--min-rate"] BYTES, on_reload NewWorkers;
+    }
+
+    section "Limits of a request" {
+        /// The longest request line, in bytes: 414 above; 0 is no limit.
+        limit_request_line: usize as Bytes<usize, 8190> = 4094,
+            ["--limit-request-line"] BYTES, on_reload NewWorkers;
+
+        /// The most header fields: 431 above.
+        limit_request_fields: usize as Whole<usize, 1, 32768> = 100,
+            ["--limit-request-fields"] COUNT, on_reload NewWorkers;
+
+        /// The longest header field, name and value, in bytes: 431 above; 0 is no limit.
+        limit_request_field_size: usize as Bytes<usize, 1_073_741_824> = 8190,
+            ["--limit-request-field_size", "--limit-request-field-size"] BYTES, on_reload NewWorkers;
+
+        /// The longest request body, in bytes: 413 above; 0 is no limit.
+        limit_request_body: u64 as Bytes<u64, { u64::MAX }> = 1 << 30,
+            ["--limit-request-body"] BYTES, on_reload NewWorkers;
+    }
+
+    section "Proxies" {
+        /// Whose X-Forwarded-Proto and the like are believed: addresses and networks, comma separated; * is everybody.
+        ///
+        /// Peers of unix sockets always are. Without it: $FORWARDED_ALLOW_IPS, or this machine.
+        forwarded_allow_ips: AllowList as Networks = AllowList::localhost(),
+            ["--forwarded-allow-ips"] NETWORKS, on_reload NewWorkers;
+
+        /// The headers, and their values, by which a trusted proxy says that its client used HTTPS.
+        ///
+        /// Headers that contradict each other are answered with 400.
+        secure_scheme_headers: Vec<(String, String)> as Pairs<HeaderName> = pairs(&[
+            ("X-FORWARDED-PROTOCOL", "ssl"),
+            ("X-FORWARDED-PROTO", "https"),
+            ("X-FORWARDED-SSL", "on"),
+        ]),
+            ["--secure-scheme-headers"] NAME_VALUE, on_reload NewWorkers;
+
+        /// Headers with an underscore that a trusted proxy may set all the same.
+        forwarder_headers: Vec<String> as Many<HeaderName> = words(&["SCRIPT_NAME", "PATH_INFO"]),
+            ["--forwarder-headers"] NAMES, on_reload NewWorkers;
+
+        /// What becomes of other headers with an underscore: drop, refuse (400) or dangerous (kept).
+        header_map: HeaderMapping as Word<HeaderMapping> = HeaderMapping::Drop,
+            ["--header-map"] HOW, on_reload NewWorkers;
+    }
+
+    section "Logs" {
+        /// The access log's file, - for standard output; without it there is none.
+        accesslog: Option<LogTarget> as Maybe<Log> = None,
+            ["--access-logfile"] FILE, on_reload NewWorkers;
+
+        /// The access log's line, by Gunicorn's atoms.
+        ///
+        /// %(h)s peer, %(l)s -, %(u)s user, %(t)s time, %(r)s request line, %(m)s method, %(U)s path, %(q)s query,
+        /// %(H)s protocol, %(s)s status, %(B)s and %(b)s length, %(f)s referrer, %(a)s user agent, %(T)s seconds,
+        /// %(M)s milliseconds, %(D)s microseconds, %(L)s decimal seconds, %(p)s pid, %({name}i)s request header,
+        /// %({name}o)s response header, %({name}e)s variable.
+        access_log_format: String as Text = ACCESS_LOG_FORMAT.to_owned(),
+            ["--access-logformat"] FORMAT, on_reload NewWorkers;
+
+        /// The error log's file, - for standard error. USR1 opens it anew.
+        errorlog: LogTarget as Log = LogTarget::Standard,
+            ["--error-logfile", "--log-file"] FILE, on_reload NewWorkers;
+
+        /// What the error log is told: debug, info, warning, error or critical and what is above.
+        loglevel: LogLevel as Word<LogLevel> = LogLevel::Info,
+            ["--log-level"] LEVEL, on_reload NewWorkers;
+
+        /// Standard output and standard error go to the error log's file.
+        capture_output: bool as Switch = false,
+            ["--capture-output"] BOOL, on_reload NewWorkers;
+    }
+
+    section "Process" {
+        /// Run in the background: detached from the terminal, in a session of its own.
+        daemon: bool as Switch = false,
+            ["-D", "--daemon"] BOOL, on_reload Restart;
+
+        /// The file that gets the master's process id; it is removed at the end.
+        pidfile: Option<PathBuf> as Maybe<File> = None,
+            ["-p", "--pid"] FILE, on_reload Live;
+
+        /// The user, by name or number, that the workers run as.
+        user: Option<String> as Maybe<Account> = None,
+            ["-u", "--user"] USER, on_reload NewWorkers;
+
+        /// The group, by name or number, that the workers run as.
+        group: Option<String> as Maybe<Account> = None,
+            ["-g", "--group"] GROUP, on_reload NewWorkers;
+
+        /// Give the workers the supplementary groups of their user.
+        initgroups: bool as Switch = false,
+            ["--initgroups"] BOOL, on_reload NewWorkers;
+
+        /// The mask of the modes of files and unix sockets, octal as 0o27 or 027.
+        umask: u32 as Mask = 0,
+            ["-m", "--umask"] MASK, on_reload NewWorkers;
+
+        /// The name that process lists show; without it the app's.
+        proc_name: Option<String> as Maybe<Text> = None,
+            ["-n", "--name"] NAME, on_reload NewWorkers;
+    }
+
+    section "Checks" {
+        /// Check the configuration and load the app, then end: 0 where all is well.
+        check_config: bool as Switch = false,
+            ["--check-config"] BOOL, on_reload Restart;
+
+        /// Print every setting with the place it comes from, then end.
+        print_config: bool as Switch = false,
+            ["--print-config"] BOOL, on_reload Restart;
+    }
+}

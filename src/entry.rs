@@ -1,0 +1,236 @@
+//! The ways in that need no interpreter: the `rgun-async` binary, and the `main` of a Rust program with its own app.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower_service::Service;
+
+use crate::app::builtin::BuiltinHost;
+use crate::app::tower::Factory;
+use crate::app::{Body, Host};
+use crate::channel::WorkerContext;
+use crate::cli::{AppArgument, Program, Sources};
+use crate::config::{AppPath, Config};
+use crate::error::{AnyError, Exit};
+use crate::os::fork::Hooks;
+use crate::server::{self, Parts};
+use crate::worker;
+
+/// What `rgun-async --help` says it is.
+const ABOUT: &str = "A pre-fork application server for WSGI apps and Rust services";
+
+/// The `rgun-async` program: reads the command line of this process and serves until a signal ends it.
+#[must_use]
+pub fn binary() -> Exit {
+    with_sources(|sources| {
+        server::run(PROGRAM, sources, |config| match &config.wsgi_app {
+            Some(AppPath::Python { .. }) => Err(become_python()),
+            Some(AppPath::Builtin(name)) => builtin_parts(name, arguments()),
+            // The command line insists on an app.
+            None => Err(Exit::Config),
+        })
+    })
+}
+
+/// The `rgun-async` program's command line.
+pub(crate) const PROGRAM: Program =
+    Program { name: env!("CARGO_PKG_NAME"), about: ABOUT, app: AppArgument::Required };
+
+/// A built-in app, in whatever process.
+pub(crate) fn builtin_parts(name: &str, command: Vec<OsString>) -> Result<Parts, Exit> {
+    let Some(host) = BuiltinHost::named(name) else {
+        eprintln!("Error: there is no built-in app {name:?}; there are hello and echo");
+        return Err(Exit::Config);
+    };
+    Ok(Parts {
+        kind: String::from("builtin"),
+        worker_main: Box::new(move |context| worker::run(context, host)),
+        check: Box::new(|_| Exit::Done),
+        hooks: Hooks::NONE,
+        command,
+    })
+}
+
+/// Serves what `factory` makes, with the whole command line of rgun-async, until a signal ends it: the `main` of a
+/// Rust program.
+///
+/// `factory` runs in each worker, after the fork, inside the worker's runtime: what it opens belongs to that worker
+/// alone. Nothing may start a thread before this call (no `#[tokio::main]`): the process is about to fork.
+///
+/// The service is any [`tower_service::Service`] of HTTP requests, an axum `Router` among them; it need not be `Send`.
+/// Requests carry their [`Origin`](crate::app::Origin) as an extension.
+///
+/// ```no_run
+/// # use std::convert::Infallible;
+/// use rgun_async::app::Body;
+///
+/// async fn hello(_: http::Request<Body>) -> Result<http::Response<String>, Infallible> {
+///     Ok(http::Response::new(String::from("hello world!")))
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     rgun_async::serve(|| async { tower::service_fn(hello) })
+/// }
+/// ```
+pub fn serve<F, Fut, S, B>(factory: F) -> ExitCode
+where
+    F: Fn() -> Fut + 'static,
+    Fut: Future<Output = S> + 'static,
+    S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+    S::Error: Into<AnyError>,
+    S::Future: 'static,
+    B: http_body::Body<Data = Bytes> + 'static,
+    B::Error: Into<AnyError>,
+{
+    Server::new().serve(factory)
+}
+
+/// Like [`serve`], for a factory that can fail: its error is logged, the worker ends with 3, and at start so does the
+/// server.
+pub fn try_serve<F, Fut, S, B, E>(factory: F) -> ExitCode
+where
+    F: Fn() -> Fut + 'static,
+    Fut: Future<Output = Result<S, E>> + 'static,
+    S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+    S::Error: Into<AnyError>,
+    S::Future: 'static,
+    B: http_body::Body<Data = Bytes> + 'static,
+    B::Error: Into<AnyError>,
+    E: Into<AnyError>,
+{
+    Server::new().try_serve(factory)
+}
+
+/// A Rust program's server, with its name and description for `--help`, the log and ps(1).
+#[derive(Clone, Debug)]
+pub struct Server {
+    name: String,
+    about: String,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Server {
+    /// Named after the executable.
+    #[must_use]
+    pub fn new() -> Self {
+        let executable = std::env::args_os().next().map(std::path::PathBuf::from);
+        let name = executable
+            .as_deref()
+            .and_then(std::path::Path::file_name)
+            .map_or_else(|| String::from("server"), |name| name.to_string_lossy().into_owned());
+        Self { name, about: String::from("A server on rgun-async") }
+    }
+
+    /// Named `name`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// What `--help` says it is, in a line.
+    #[must_use]
+    pub fn about(mut self, about: impl Into<String>) -> Self {
+        self.about = about.into();
+        self
+    }
+
+    /// See [`serve`].
+    pub fn serve<F, Fut, S, B>(self, factory: F) -> ExitCode
+    where
+        F: Fn() -> Fut + 'static,
+        Fut: Future<Output = S> + 'static,
+        S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+        S::Error: Into<AnyError>,
+        S::Future: 'static,
+        B: http_body::Body<Data = Bytes> + 'static,
+        B::Error: Into<AnyError>,
+    {
+        self.try_serve(move || {
+            let made = factory();
+            async move { Ok::<_, std::convert::Infallible>(made.await) }
+        })
+    }
+
+    /// See [`try_serve`].
+    pub fn try_serve<F, Fut, S, B, E>(self, factory: F) -> ExitCode
+    where
+        F: Fn() -> Fut + 'static,
+        Fut: Future<Output = Result<S, E>> + 'static,
+        S: Service<Request<Body>, Response = Response<B>> + Clone + 'static,
+        S::Error: Into<AnyError>,
+        S::Future: 'static,
+        B: http_body::Body<Data = Bytes> + 'static,
+        B::Error: Into<AnyError>,
+        E: Into<AnyError>,
+    {
+        let factory = Rc::new(factory);
+        self.host(move || {
+            let factory = Rc::clone(&factory);
+            Factory::new(move || factory())
+        })
+    }
+
+    fn host<H: Host>(self, host: impl Fn() -> H + 'static) -> ExitCode {
+        // Once in the life of the process: the command line's description outlives it.
+        let program = Program {
+            name: Box::leak(self.name.into_boxed_str()),
+            about: Box::leak(self.about.into_boxed_str()),
+            app: AppArgument::None,
+        };
+        let exit = with_sources(|sources| {
+            server::run(program, sources, |_| {
+                Ok(Parts {
+                    kind: String::from("tower"),
+                    worker_main: Box::new(move |context: WorkerContext| {
+                        worker::run(context, host())
+                    }),
+                    check: Box::new(|_: &Config| Exit::Done),
+                    hooks: Hooks::NONE,
+                    command: arguments(),
+                })
+            })
+        });
+        exit.into()
+    }
+}
+
+fn with_sources(run: impl FnOnce(Sources) -> Exit) -> Exit {
+    match Sources::of_process() {
+        Ok(sources) => run(sources),
+        Err(error) => {
+            eprintln!("Error: the current directory cannot be read: {error}");
+            Exit::Config
+        }
+    }
+}
+
+/// This process's command, with the executable's full path where the shell found it on `PATH`.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    let by_path = arguments.first().is_some_and(|first| {
+        std::path::Path::new(first).components().count() > 1
+    });
+    if !by_path
+        && let Ok(executable) = std::env::current_exe()
+        && let Some(first) = arguments.first_mut()
+    {
+        *first = executable.into_os_string();
+    }
+    arguments
+}
+
+/// Replaces this process by an interpreter that serves the same command line; returns only when there is none.
+fn become_python() -> Exit {
+    let error = crate::trampoline::exec(&arguments());
+    eprintln!("Error: {error}");
+    Exit::Config
+}

@@ -1,0 +1,221 @@
+//! The slot table: who is alive, in which place, of which generation, and how far in life.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, send};
+use nix::unistd::Pid;
+use std::os::fd::AsRawFd;
+
+use crate::channel::{Generation, Order, Report, Slot};
+use crate::heartbeat::Heartbeat;
+use crate::scoreboard::Row;
+
+/// How far in life a child is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Loading its app.
+    Booting,
+    /// It said that it accepts.
+    Ready,
+    /// Told to finish, or finishing of its own accord; killed at the moment given.
+    Leaving(Instant),
+}
+
+/// One worker process.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) pid: Pid,
+    pub(crate) slot: Slot,
+    pub(crate) generation: Generation,
+    pub(crate) life: Life,
+    pub(crate) born: Instant,
+    /// When it was sent ABRT for its silence.
+    pub(crate) aborted: Option<Instant>,
+    /// We killed it, so its death by KILL needs no guess.
+    pub(crate) killed: bool,
+    heartbeat: Heartbeat,
+    channel: Option<UnixStream>,
+    row: Row,
+}
+
+impl fmt::Display for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker={} gen={} pid={}", self.slot, self.generation, self.pid)
+    }
+}
+
+impl Child {
+    /// A worker that was just forked.
+    pub(crate) fn new(
+        pid: Pid,
+        slot: Slot,
+        generation: Generation,
+        heartbeat: Heartbeat,
+        channel: UnixStream,
+        row: Row,
+        born: Instant,
+    ) -> Self {
+        Self {
+            pid,
+            slot,
+            generation,
+            life: Life::Booting,
+            born,
+            aborted: None,
+            killed: false,
+            heartbeat,
+            channel: Some(channel),
+            row,
+        }
+    }
+
+    /// One byte on its channel; a signal of the same meaning where the channel is full or gone.
+    pub(crate) fn order(&self, order: Order) {
+        let byte = [order.byte()];
+        let sent = self.channel.as_ref().is_some_and(|channel| {
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            send(channel.as_raw_fd(), &byte, flags) == Ok(1)
+        });
+        if !sent {
+            self.signal(match order {
+                Order::Drain => Signal::SIGTERM,
+                Order::Quit => Signal::SIGQUIT,
+                Order::Reopen => Signal::SIGUSR1,
+            });
+        }
+    }
+
+    /// Told to finish by `until`.
+    pub(crate) fn drain(&mut self, until: Instant) {
+        if !matches!(self.life, Life::Leaving(_)) {
+            self.life = Life::Leaving(until);
+            self.order(Order::Drain);
+        }
+    }
+
+    /// Told to leave at once; killed at `until`.
+    pub(crate) fn quit(&mut self, until: Instant) {
+        self.life = Life::Leaving(until);
+        self.order(Order::Quit);
+    }
+
+    /// kill(2); a process that is gone already is about to be reaped.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = kill(self.pid, signal);
+    }
+
+    /// SIGKILL, remembered.
+    pub(crate) fn kill(&mut self) {
+        self.killed = true;
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// How long it has been silent; zero where that cannot be told.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.heartbeat.silent_for().unwrap_or_default()
+    }
+
+    /// Whether it is one of those that are to serve from now on.
+    pub(crate) const fn stays(&self) -> bool {
+        matches!(self.life, Life::Booting | Life::Ready)
+    }
+
+    fn reports(&mut self) -> Vec<Report> {
+        let Some(channel) = &mut self.channel else { return Vec::new() };
+        let mut bytes = [0; 16];
+        match channel.read(&mut bytes) {
+            // It closed its end: it is about to die, and SIGCHLD will tell.
+            Ok(0) => {
+                self.channel = None;
+                Vec::new()
+            }
+            Ok(length) => {
+                bytes[..length].iter().filter_map(|byte| Report::from_byte(*byte)).collect()
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.channel = None;
+                }
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Children(Vec<Child>);
+
+impl Children {
+    pub(crate) fn add(&mut self, child: Child) {
+        self.0.push(child);
+    }
+
+    /// Takes the child that died; its row is free again. `None`: not one of ours.
+    pub(crate) fn remove(&mut self, pid: Pid) -> Option<Child> {
+        let index = self.0.iter().position(|child| child.pid == pid)?;
+        let child = self.0.swap_remove(index);
+        child.row.release();
+        Some(child)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Child> {
+        self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Child> {
+        self.0.iter_mut()
+    }
+
+    /// Whether a child of `generation` holds `slot` and stays.
+    pub(crate) fn holds(&self, generation: Generation, slot: Slot) -> bool {
+        self.0.iter().any(|child| {
+            child.generation == generation && child.slot == slot && child.stays()
+        })
+    }
+
+    /// How many of `generation` are ready.
+    pub(crate) fn ready(&self, generation: Generation) -> usize {
+        let ready = |child: &&Child| child.generation == generation && child.life == Life::Ready;
+        self.0.iter().filter(ready).count()
+    }
+
+    /// The channels to be polled.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().filter_map(|child| child.channel.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// What has been reported since the last time, and by whom.
+    pub(crate) fn reports(&mut self) -> Vec<(Pid, Report)> {
+        let each = |child: &mut Child| {
+            let pid = child.pid;
+            child.reports().into_iter().map(move |report| (pid, report))
+        };
+        self.0.iter_mut().flat_map(each).collect()
+    }
+
+    /// Takes note of a report; the child, where it is still known.
+    pub(crate) fn note(&mut self, pid: Pid, report: Report, leave_by: Instant) -> Option<&Child> {
+        let child = self.0.iter_mut().find(|child| child.pid == pid)?;
+        child.life = match (report, child.life) {
+            (Report::Ready, Life::Booting) => Life::Ready,
+            (Report::Draining, Life::Booting | Life::Ready) => Life::Leaving(leave_by),
+            (Report::Ready | Report::Draining, life) => life,
+        };
+        Some(child)
+    }
+
+    /// In a new worker: closes the channels and heartbeat files of its siblings.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,154 @@
+//! The pidfile: made beside its place and renamed into it, so that a reader never sees half a number; refused where a
+//! live process owns it. Gunicorn: `gunicorn/pidfile.py`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Why there is no pidfile.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PidfileError {
+    /// A live process is in it.
+    #[error("Already running on PID {owner} (or pid file '{path}' is stale)", path = path.display())]
+    Taken {
+        /// The process.
+        owner: i32,
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be written.
+    #[error("cannot write the pidfile '{path}'", path = path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Our pidfile.
+#[derive(Debug)]
+pub(crate) struct Pidfile {
+    path: PathBuf,
+    pid: u32,
+}
+
+impl Pidfile {
+    /// Writes this process's id.
+    ///
+    /// # Errors
+    /// A live owner, or a place that cannot be written.
+    pub(crate) fn create(path: &Path) -> Result<Self, PidfileError> {
+        let pid = std::process::id();
+        if let Some(owner) = live_owner(path)
+            && u32::try_from(owner) != Ok(pid)
+        {
+            return Err(PidfileError::Taken { owner, path: path.to_path_buf() });
+        }
+        write(path, pid)
+            .map_err(|source| PidfileError::Unwritable { path: path.to_path_buf(), source })?;
+        Ok(Self { path: path.to_path_buf(), pid })
+    }
+
+    /// Moves it to its real name, once the master that had it is gone.
+    ///
+    /// # Errors
+    /// Those of rename(2).
+    pub(crate) fn rename(&mut self, path: &Path) -> io::Result<()> {
+        if self.path != path {
+            fs::rename(&self.path, path)?;
+            self.path = path.to_path_buf();
+        }
+        Ok(())
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it, if it is still ours.
+    pub(crate) fn remove(&self) {
+        if read(&self.path).and_then(|pid| u32::try_from(pid).ok()) == Some(self.pid) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// `PATH.2`: where a new master keeps its pidfile while the old one lives.
+pub(crate) fn second(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".2");
+    PathBuf::from(name)
+}
+
+fn read(path: &Path) -> Option<i32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn live_owner(path: &Path) -> Option<i32> {
+    let pid = read(path).filter(|pid| *pid > 0)?;
+    match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) {
+        Ok(()) | Err(nix::errno::Errno::EPERM) => Some(pid),
+        Err(_) => None,
+    }
+}
+
+fn write(path: &Path, pid: u32) -> io::Result<()> {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{pid}"));
+    let temporary = PathBuf::from(name);
+    let written = (|| {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .open(&temporary)?;
+        writeln!(file, "{pid}")?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_owner_is_refused_and_a_stale_one_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        fs::write(&path, "1\n").unwrap();
+        let error = Pidfile::create(&path).unwrap_err();
+        assert!(error.to_string().starts_with("Already running on PID 1 "), "{error}");
+        fs::write(&path, "2147483646\n").unwrap();
+        let pidfile = Pidfile::create(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        pidfile.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_pidfile_that_another_took_over_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let pidfile = Pidfile::create(&path).unwrap();
+        fs::write(&path, "1\n").unwrap();
+        pidfile.remove();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn the_second_master_moves_its_file_when_it_is_promoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let mut pidfile = Pidfile::create(&second(&path)).unwrap();
+        pidfile.rename(&path).unwrap();
+        assert!(path.exists() && !second(&path).exists());
+    }
+}

@@ -1,0 +1,115 @@
+//! An edition: one reading of the configuration, with the sockets and the generation of workers that belong to it. A
+//! reload makes a new one beside the old; only when all its workers are ready does it take the old one's place.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::channel::Generation;
+use crate::config::{Bind, Config};
+use crate::listener::{BindError, Bound, Options};
+use crate::os::privilege::Identity;
+
+/// One reading of the configuration and what belongs to it.
+#[derive(Debug)]
+pub(crate) struct Edition {
+    pub(crate) generation: Generation,
+    pub(crate) config: Rc<Config>,
+    pub(crate) bound: Vec<Bound>,
+    pub(crate) identity: Identity,
+    /// All its workers have been ready at once.
+    pub(crate) proven: bool,
+}
+
+impl Edition {
+    /// What follows `self` under `config`: sockets of addresses that stay are shared, new ones are bound. If anything
+    /// fails, `self` has not changed and nothing stays behind.
+    ///
+    /// # Errors
+    /// An address that cannot be had, a user that does not exist: for the log.
+    pub(crate) fn next(
+        &self,
+        config: Config,
+        workers: usize,
+        generation: Generation,
+    ) -> Result<Self, Vec<String>> {
+        let identity = identity(&config).map_err(|error| vec![error])?;
+        let options = options(&config, &identity, workers);
+        let mut bound = Vec::new();
+        let mut mistakes = Vec::new();
+        for bind in &config.bind {
+            let opened = match self.find(bind, &config) {
+                Some(same) => same
+                    .share()
+                    .map_err(|error| format!("cannot keep {}: {error}", same.url())),
+                None => Bound::open(bind, &options).map_err(|error| told(&error)),
+            };
+            match opened {
+                Ok(one) => bound.push(one),
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        if !mistakes.is_empty() {
+            let fresh = bound.iter().filter(|bound| self.find(bound.bind(), &config).is_none());
+            fresh.for_each(Bound::remove_path);
+            return Err(mistakes);
+        }
+        // What a socket manager gave is not in the configuration and stays.
+        if self.config.bind == config.bind {
+            for given in &self.bound {
+                if !config.bind.contains(given.bind()) {
+                    bound.push(given.share().map_err(|error| vec![error.to_string()])?);
+                }
+            }
+        }
+        Ok(Self { generation, config: Rc::new(config), bound, identity, proven: false })
+    }
+
+    /// How new sockets of this edition are made.
+    pub(crate) fn options(&self, workers: usize) -> Options {
+        options(&self.config, &self.identity, workers)
+    }
+
+    /// Where heartbeat files go.
+    pub(crate) fn worker_tmp_dir(&self) -> PathBuf {
+        self.config.worker_tmp_dir.clone().unwrap_or_else(crate::heartbeat::default_dir)
+    }
+
+    /// Removes the paths of unix sockets that `next` does not use.
+    pub(crate) fn remove_paths_not_in(&self, next: &Self) {
+        for bound in &self.bound {
+            if next.bound.iter().all(|other| other.url() != bound.url()) {
+                bound.remove_path();
+            }
+        }
+    }
+
+    fn find(&self, bind: &Bind, config: &Config) -> Option<&Bound> {
+        // Whether the kernel shares a port cannot be changed on a socket that listens.
+        let same_way = self.config.reuse_port == config.reuse_port;
+        self.bound.iter().find(|bound| bound.bind() == bind && same_way)
+    }
+}
+
+/// `--user`, `--group`, `--initgroups`.
+///
+/// # Errors
+/// Nobody of that name, for the log.
+pub(crate) fn identity(config: &Config) -> Result<Identity, String> {
+    Identity::look_up(config.user.as_deref(), config.group.as_deref(), config.initgroups)
+        .map_err(|error| error.to_string())
+}
+
+/// How sockets are made under `config`.
+pub(crate) fn options(config: &Config, identity: &Identity, workers: usize) -> Options {
+    Options {
+        backlog: config.backlog,
+        slots: config.reuse_port.then_some(workers.max(1)),
+        umask: config.umask,
+        owner: identity.owner(),
+    }
+}
+
+/// A bind error with its cause, for the log.
+pub(crate) fn told(error: &BindError) -> String {
+    crate::error::chain(error)
+}

@@ -1,0 +1,197 @@
+//! Accepting: a permit first, then one connection a turn. One worker is woked for a connection (`os::epoll`); at the
+//! cap a worker leaves the listener to the others, and above its fair share it calls the least loaded one.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use socket2::SockAddr;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::sleep;
+
+use super::gate::{Gate, Permit};
+use crate::app::{Address, Ends};
+use crate::listener::{Kind, Listener};
+use crate::os::epoll::{Epoll, Exclusive};
+use crate::proto::Stream;
+use crate::scoreboard::Row;
+
+/// How long a worker above its share waits for the one that it called, looking ever less often.
+const PATIENCE: [Duration; 4] = [
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+    Duration::from_millis(6),
+    Duration::from_millis(8),
+];
+/// How long nothing is accepted after the system had no room for a connection.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
+
+/// The signal by which one worker calls another: ignored by default, so a stray one harms nobody.
+pub(crate) const CALL: Signal = Signal::SIGURG;
+
+/// Accepts from one listener for as long as the gate is open.
+pub(crate) struct Acceptor {
+    fd: AsyncFd<OwnedFd>,
+    exclusive: Option<Exclusive>,
+    kind: Kind,
+    shared: bool,
+    local: Address,
+    gate: Rc<Gate>,
+    /// The system had no room the last time: said once.
+    short: Cell<bool>,
+}
+
+/// Takes a connection over.
+pub(crate) trait Take {
+    /// Serves it; it ends with the permit.
+    fn take(&self, stream: Stream, ends: Ends, permit: Permit);
+}
+
+impl Acceptor {
+    /// Registers the listener with the runtime.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub(crate) fn new(listener: Listener, epoll: Option<Epoll>, gate: Rc<Gate>) -> io::Result<Self> {
+        let kind = listener.kind();
+        let shared = listener.is_shared();
+        let fd = listener.into_fd();
+        let local = address(&socket2::SockRef::from(&fd).local_addr()?);
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        let exclusive = epoll.and_then(|epoll| match Exclusive::replace(epoll, fd.get_ref()) {
+            Ok(exclusive) => Some(exclusive),
+            Err(error) => {
+                tracing::debug!("a connection will wake every worker: {error}");
+                None
+            }
+        });
+        Ok(Self { fd, exclusive, kind, shared, local, gate, short: Cell::new(false) })
+    }
+
+    /// Accepts until the gate closes, and then what waits in the kernel's queue, up to the cap.
+    pub(crate) async fn run(self, to: impl Take) {
+        while !self.gate.is_closing() {
+            if self.gate.is_full() {
+                self.away(self.gate.room()).await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = self.gate.closed() => break,
+                () = self.gate.called() => {
+                    self.gate.row().answer_call();
+                }
+                () = self.readable() => {
+                    if self.shared
+                        && let Some(least) = self.gate.row().above_fair_share()
+                        && self.left_to(least).await
+                    {
+                        continue;
+                    }
+                }
+            }
+            if let Err(error) = self.accept(&to)
+                && is_shortage(&error)
+            {
+                self.tell_shortage(&error);
+                self.away(sleep(NO_ROOM_PAUSE)).await;
+            }
+        }
+        while matches!(self.accept(&to), Ok(true)) {}
+    }
+
+    /// Accepts one connection; false when none waits or the cap is reached.
+    fn accept(&self, to: &impl Take) -> io::Result<bool> {
+        let Some(mut permit) = self.gate.permit() else { return Ok(false) };
+        let (fd, peer) = match crate::os::accept::accept(self.fd.get_ref().as_fd()) {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        permit.count();
+        self.short.set(false);
+        let stream = match self.kind {
+            Kind::Tcp => Stream::Tcp(TcpStream::from_std(fd.into())?),
+            Kind::Unix => Stream::Unix(UnixStream::from_std(fd.into())?),
+        };
+        let ends = Ends { peer: address(&peer), local: self.local.clone() };
+        to.take(stream, ends, permit);
+        Ok(true)
+    }
+
+    /// Waits for the listener. The entry is level-triggered, so a connection that is left waiting is told of again.
+    async fn readable(&self) {
+        match self.fd.readable().await {
+            Ok(mut guard) => guard.clear_ready(),
+            Err(error) => {
+                // Only at the end of the runtime.
+                tracing::debug!("the listener can no longer be watched: {error}");
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Calls `least` to take the connection that woke this worker; false if it did not come.
+    async fn left_to(&self, least: Row) -> bool {
+        let before = least.activity();
+        let called = least.pid().is_some_and(|pid| kill(Pid::from_raw(pid), CALL).is_ok());
+        let wait = async {
+            for pause in PATIENCE {
+                if !called || self.gate.is_closing() {
+                    return false;
+                }
+                sleep(pause).await;
+                if least.activity() != before {
+                    return true;
+                }
+            }
+            least.suspect();
+            false
+        };
+        self.away(wait).await
+    }
+
+    /// Runs `meanwhile` with the listener left to the other workers.
+    async fn away<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        let Some(exclusive) = &self.exclusive else { return meanwhile.await };
+        let socket: BorrowedFd<'_> = self.fd.get_ref().as_fd();
+        let left = exclusive.leave(socket);
+        let result = meanwhile.await;
+        if left.is_ok()
+            && let Err(error) = exclusive.join(socket)
+        {
+            tracing::error!("cannot watch the listener again: {error}");
+        }
+        result
+    }
+
+    fn tell_shortage(&self, error: &io::Error) {
+        if !self.short.replace(true) {
+            tracing::error!(
+                "cannot accept: {error}; connections wait in the kernel's queue ({} open here)",
+                self.gate.open()
+            );
+        }
+    }
+}
+
+/// Whether accept(2) failed for want of descriptors or memory, and not because of the connection.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC)
+    )
+}
+
+fn address(address: &SockAddr) -> Address {
+    match address.as_socket() {
+        Some(address) => Address::Tcp(address),
+        None => Address::Unix(address.as_pathname().map(std::path::Path::to_path_buf)),
+    }
+}

@@ -1,0 +1,112 @@
+//! What the worker is told: orders on the master's channel, whose end of file means that the master died, and signals
+//! sent to it directly.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+
+use futures_core::Stream;
+use nix::sys::signal::Signal;
+use signal_hook_tokio::Signals;
+use tokio::net::UnixStream;
+
+use super::accept::CALL;
+use crate::channel::{Order, Report};
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// By the master.
+    Order(Order),
+    /// By a signal of the same meaning.
+    Signal(Order),
+    /// Another worker calls for help with a connection.
+    Call,
+    /// A signal that means nothing to a worker.
+    Nothing(i32),
+    /// The master is gone.
+    Orphaned,
+}
+
+/// Both sources.
+pub(crate) struct Control {
+    channel: UnixStream,
+    signals: Signals,
+    closed: bool,
+}
+
+impl Control {
+    /// Takes the channel and installs the signal handlers. Inside the runtime.
+    ///
+    /// # Errors
+    /// Those of sigaction(2), `epoll_ctl(2)`.
+    pub(crate) fn new(channel: OwnedFd) -> io::Result<Self> {
+        let channel = UnixStream::from_std(channel.into())?;
+        let numbers = [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGHUP,
+            Signal::SIGUSR2,
+            Signal::SIGTTIN,
+            Signal::SIGTTOU,
+            Signal::SIGWINCH,
+            CALL,
+        ];
+        let signals = Signals::new(numbers.map(number))?;
+        Ok(Self { channel, signals, closed: false })
+    }
+
+    /// Tells the master. A report that does not fit into the channel's buffer is lost with the master that does not read.
+    pub(crate) fn report(&self, report: Report) {
+        let _ = self.channel.try_write(&[report.byte()]);
+    }
+
+    /// The next thing told. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Told {
+        loop {
+            tokio::select! {
+                biased;
+                readable = self.channel.readable(), if !self.closed => {
+                    let mut byte = [0];
+                    match self.channel.try_read(&mut byte) {
+                        Ok(1..) => if let Some(order) = Order::from_byte(byte[0]) {
+                            return Told::Order(order);
+                        },
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock && readable.is_ok() => {}
+                        Ok(0) | Err(_) => {
+                            self.closed = true;
+                            return Told::Orphaned;
+                        }
+                    }
+                }
+                signal = poll_fn(|cx| Pin::new(&mut self.signals).poll_next(cx)) => {
+                    if let Some(signal) = signal {
+                        return meaning(signal);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn meaning(signal: i32) -> Told {
+    if signal == number(Signal::SIGTERM) {
+        Told::Signal(Order::Drain)
+    } else if signal == number(Signal::SIGINT) || signal == number(Signal::SIGQUIT) {
+        Told::Signal(Order::Quit)
+    } else if signal == number(Signal::SIGUSR1) {
+        Told::Signal(Order::Reopen)
+    } else if signal == number(CALL) {
+        Told::Call
+    } else {
+        Told::Nothing(signal)
+    }
+}
+
+#[expect(clippy::as_conversions, reason = "the discriminant of a C-like enum is the number")]
+const fn number(signal: Signal) -> i32 {
+    signal as i32
+}

@@ -1,0 +1,171 @@
+//! The hard cap of connections: a permit is taken before a connection is accepted and given back when it ends.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+use crate::scoreboard::Row;
+
+/// Counts the connections of one worker.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    limit: usize,
+    open: Cell<usize>,
+    row: Row,
+    closing: Cell<bool>,
+    /// A permit came back, or the gate closes.
+    changed: Notify,
+    /// Another worker calls for help.
+    called: Notify,
+}
+
+impl Gate {
+    /// Open, for `limit` connections.
+    pub(crate) fn new(limit: usize, row: Row) -> Rc<Self> {
+        let (changed, called) = (Notify::new(), Notify::new());
+        Rc::new(Self { limit, open: Cell::new(0), row, closing: Cell::new(false), changed, called })
+    }
+
+    /// Counts one connection more; `None` at the cap.
+    pub(crate) fn permit(self: &Rc<Self>) -> Option<Permit> {
+        if self.is_full() {
+            return None;
+        }
+        self.open.set(self.open.get() + 1);
+        Some(Permit { gate: Rc::clone(self), counted: false })
+    }
+
+    /// Whether the cap is reached.
+    pub(crate) fn is_full(&self) -> bool {
+        self.open.get() >= self.limit
+    }
+
+    /// How many permits are out.
+    pub(crate) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// The worker's counters.
+    pub(crate) const fn row(&self) -> Row {
+        self.row
+    }
+
+    /// No more connections from now on.
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// Another worker, above its share, calls.
+    pub(crate) fn call(&self) {
+        self.called.notify_waiters();
+    }
+
+    /// Waits for such a call. Cancel safe.
+    pub(crate) async fn called(&self) {
+        self.called.notified().await;
+    }
+
+    /// Waits until there is room, or the gate closes. Cancel safe.
+    pub(crate) async fn room(&self) {
+        while self.is_full() && !self.is_closing() {
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until the gate closes. Cancel safe.
+    pub(crate) async fn closed(&self) {
+        while !self.is_closing() {
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until all permits are back. Cancel safe.
+    pub(crate) async fn empty(&self) {
+        while self.open.get() > 0 {
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// One connection's right to be.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    gate: Rc<Gate>,
+    counted: bool,
+}
+
+impl Permit {
+    /// The connection is there: others may see it.
+    pub(crate) fn count(&mut self) {
+        if !self.counted {
+            self.counted = true;
+            self.gate.row.open_connection();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.counted {
+            self.gate.row.close_connection();
+        }
+        let gate = &self.gate;
+        let was_full = gate.is_full();
+        gate.open.set(gate.open.get() - 1);
+        // Only who waits for room, or for the end, wants to know.
+        if was_full || gate.is_closing() {
+            gate.changed.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scoreboard::Scoreboard;
+
+    fn gate(limit: usize) -> Rc<Gate> {
+        Gate::new(limit, Scoreboard::new().unwrap().take().unwrap())
+    }
+
+    #[test]
+    fn at_the_cap_there_is_no_permit_until_one_comes_back() {
+        let gate = gate(2);
+        let first = gate.permit().unwrap();
+        let _second = gate.permit().unwrap();
+        assert!(gate.permit().is_none());
+        drop(first);
+        assert!(gate.permit().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_and_for_the_end_is_told() {
+        let gate = gate(1);
+        let permit = gate.permit().unwrap();
+        let mut room = Box::pin(gate.room());
+        assert!(futures_poll(&mut room).is_none());
+        drop(permit);
+        assert!(futures_poll(&mut room).is_some());
+        let permit = gate.permit().unwrap();
+        gate.close();
+        let mut empty = Box::pin(gate.empty());
+        assert!(futures_poll(&mut empty).is_none());
+        drop(permit);
+        assert!(futures_poll(&mut empty).is_some());
+    }
+
+    fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::Pin::new(future).poll(&mut context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
+    }
+}
