@@ -164,9 +164,9 @@ def _nginx(setup: Setup) -> list[str]:
 
 
 PEERS = [
-    Peer("rgun-async", _rgun(), apps=("native",)),
-    Peer("rgun-async sync", _rgun("-k", "sync")),
-    Peer("rgun-async gevent", _rgun("-k", "gevent")),
+    Peer("rgun-async", _rgun(), apps=("native",), program=str(RGUN)),
+    Peer("rgun-async sync", _rgun("-k", "sync"), program=str(RGUN)),
+    Peer("rgun-async gevent", _rgun("-k", "gevent"), program=str(RGUN)),
     Peer("nginx", _nginx, apps=("native",), program="nginx"),
     Peer("gunicorn sync", _gunicorn("-k", "sync"), package="gunicorn", note="has no keep-alive"),
     Peer("gunicorn gevent", _gunicorn("-k", "gevent"), package="gunicorn"),
