@@ -57,7 +57,9 @@ impl Sources {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         Ok(Self {
             argv: std::env::args_os().map(text).collect(),
-            env: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
+            env: std::env::vars_os()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
             cwd: std::env::current_dir()?,
         })
     }
@@ -94,8 +96,14 @@ impl fmt::Display for Outcome {
         if let [only] = mistakes.as_slice() {
             return writeln!(f, "Error: {only}");
         }
-        writeln!(f, "Error: {} mistakes in the configuration:", mistakes.len())?;
-        mistakes.iter().try_for_each(|mistake| writeln!(f, "  {mistake}"))
+        writeln!(
+            f,
+            "Error: {} mistakes in the configuration:",
+            mistakes.len()
+        )?;
+        mistakes
+            .iter()
+            .try_for_each(|mistake| writeln!(f, "  {mistake}"))
     }
 }
 
@@ -135,9 +143,18 @@ pub(crate) fn load(program: &Program, sources: &Sources) -> Result<Loaded, Outco
         command_line,
         takes_app: program.app == AppArgument::Required,
     };
-    let Merged { config, sources, notes, file } =
-        config::merge(&inputs).map_err(Outcome::Mistakes)?;
-    Ok(Loaded { config, sources, notes, file })
+    let Merged {
+        config,
+        sources,
+        notes,
+        file,
+    } = config::merge(&inputs).map_err(Outcome::Mistakes)?;
+    Ok(Loaded {
+        config,
+        sources,
+        notes,
+        file,
+    })
 }
 
 fn command_variable(command: Command, env: &[(String, String)]) -> Result<Given, Outcome> {
@@ -145,21 +162,30 @@ fn command_variable(command: Command, env: &[(String, String)]) -> Result<Given,
         return Ok(Given::default());
     };
     let words = shlex::split(text).ok_or_else(|| {
-        Outcome::Usage(format!("error: {CMD_ARGS} has a quote or backslash without its end\n"))
+        Outcome::Usage(format!(
+            "error: {CMD_ARGS} has a quote or backslash without its end\n"
+        ))
     })?;
     parse(command, words.into_iter()).map_err(|error| outcome(&error, CMD_ARGS))
 }
 
 fn parse(command: Command, words: impl Iterator<Item = String>) -> Result<Given, clap::Error> {
-    command.try_get_matches_from(words).map(|matches| given(&matches))
+    command
+        .try_get_matches_from(words)
+        .map(|matches| given(&matches))
 }
 
 fn outcome(error: &clap::Error, place: &str) -> Outcome {
     let text = error.render().to_string();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Outcome::Help(text),
-        _ if place.is_empty() => Outcome::Usage(text),
-        _ => Outcome::Usage(format!("in {place}: {text}")),
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        Outcome::Help(text)
+    } else if place.is_empty() {
+        Outcome::Usage(text)
+    } else {
+        Outcome::Usage(format!("in {place}: {text}"))
     }
 }
 
@@ -168,10 +194,18 @@ fn given(matches: &ArgMatches) -> Given {
         let found = matches.try_get_many::<String>(id).ok().flatten();
         found.into_iter().flatten().cloned().collect()
     };
-    let switched =
-        |id: &str| matches.try_get_one::<bool>(id).ok().flatten().copied().unwrap_or_default();
-    let mut given =
-        Given { file: words(CONFIG).pop(), ..Given::default() };
+    let switched = |id: &str| {
+        matches
+            .try_get_one::<bool>(id)
+            .ok()
+            .flatten()
+            .copied()
+            .unwrap_or_default()
+    };
+    let mut given = Given {
+        file: words(CONFIG).pop(),
+        ..Given::default()
+    };
     for (index, setting) in SETTINGS.iter().enumerate() {
         let words = match setting.form {
             Form::Switch if switched(setting.name) => vec!["true".to_owned()],
@@ -186,9 +220,7 @@ fn given(matches: &ArgMatches) -> Given {
     given.foreign = foreign
         .filter(|foreign| match foreign.takes {
             Takes::Nothing => switched(foreign.name),
-            Takes::Value | Takes::Optional => {
-                matches.value_source(foreign.name).is_some()
-            }
+            Takes::Value | Takes::Optional => matches.value_source(foreign.name).is_some(),
         })
         .collect();
     given
@@ -262,19 +294,19 @@ fn documented(arg: Arg, setting: &Setting) -> Arg {
     for paragraph in &mut paragraphs {
         paragraph.retain(|c| c != '`');
     }
-    let unset = setting.form == Form::Switch || ["\"\"", "[]"].contains(&setting.default_text().as_str());
-    let default = if unset {
-        String::new()
-    } else {
-        format!(" [default: {}]", setting.default_text())
-    };
+    let default = setting
+        .default_word()
+        .map_or_else(String::new, |word| format!(" [default: {word}]"));
     if let Some(summary) = paragraphs.first_mut() {
         let whole = summary.trim_end_matches('.').len();
         summary.truncate(whole);
         summary.push_str(&default);
     }
     let summary = paragraphs.first().cloned().unwrap_or_default();
-    let arg = arg.help(summary).long_help(paragraphs.join("\n\n")).value_name(setting.value_name);
+    let arg = arg
+        .help(summary)
+        .long_help(paragraphs.join("\n\n"))
+        .value_name(setting.value_name);
     match setting.form {
         Form::Switch => arg.action(ArgAction::SetTrue),
         Form::One => arg.action(ArgAction::Set).allow_negative_numbers(true),
@@ -333,20 +365,4 @@ fn after_help(program: &Program) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn peek() {
-        let p = Program { name: "rgun-async", about: "x", app: AppArgument::Required };
-        for a in [vec!["-h"], vec!["--help"], vec!["--version"], vec!["--wokers", "3"], vec!["-w"], vec!["-w", "-1", "--threads", "4", "-b", "a:b,c", "--timeout=x", "app"], vec!["app", "--preload", "--print-config", "-b", ":80"]] {
-            let mut argv = vec!["x".to_owned()];
-            argv.extend(a.iter().map(|s| (*s).to_owned()));
-            match load(&p, &Sources { argv, env: vec![("PORT".into(), "x".into())], cwd: "/tmp".into() }) {
-                Ok(l) => println!("{} {:?}", l.print(), l.notes),
-                Err(e) => println!("{e}{:?}", e.exit()),
-            }
-        }
-        println!("{}", load(&p, &Sources { argv: vec!["x".into(), "app".into()], env: vec![], cwd: "/tmp".into() }).unwrap().print());
-    }
-}
+mod tests;

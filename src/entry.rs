@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tower_service::Service;
 
-use crate::app::builtin::BuiltinHost;
+use crate::app::builtin::Builtin;
 use crate::app::tower::Factory;
 use crate::app::{Body, Host};
 use crate::channel::WorkerContext;
@@ -41,7 +41,7 @@ pub(crate) const PROGRAM: Program =
 
 /// A built-in app, in whatever process.
 pub(crate) fn builtin_parts(name: &str, command: Vec<OsString>) -> Result<Parts, Exit> {
-    let Some(host) = BuiltinHost::named(name) else {
+    let Some(host) = Builtin::named(name) else {
         eprintln!("Error: there is no built-in app {name:?}; there are hello and echo");
         return Err(Exit::Config);
     };
@@ -175,7 +175,7 @@ impl Server {
         let factory = Rc::new(factory);
         self.host(move || {
             let factory = Rc::clone(&factory);
-            Factory::new(move || factory())
+            Factory(move || factory())
         })
     }
 

@@ -15,7 +15,8 @@ mod body;
 pub mod builtin;
 pub mod tower;
 
-pub use body::Body;
+pub(crate) use body::Fate;
+pub use body::{Body, BodyError};
 
 /// The two ends of a connection.
 #[derive(Clone, Debug)]
@@ -118,7 +119,10 @@ pub trait Host: 'static {
     ///
     /// # Errors
     /// A [`BootError`] ends the worker.
-    fn load(&self, context: &WorkerContext) -> impl Future<Output = Result<Self::App, BootError>>;
+    fn load(
+        &self,
+        context: &WorkerContext,
+    ) -> impl Future<Output = Result<Self::App, BootError>>;
 
     /// Starts a task of the worker; a host whose driver counts runnable tasks wraps it.
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
 
+use super::bind::Bind;
 use super::merge::{Inputs, Merged, Mistake, Source, index_of};
-use super::value::{Bind, LogTarget};
+use super::value::LogTarget;
 
 struct Check<'a> {
     merged: &'a Merged,
@@ -18,7 +19,11 @@ pub(super) fn check(merged: &mut Merged, inputs: &Inputs<'_>, mistakes: &mut Vec
     if let Some(chdir) = &mut merged.config.chdir {
         *chdir = inputs.cwd.join(&*chdir);
     }
-    let base = merged.config.chdir.clone().unwrap_or_else(|| inputs.cwd.to_owned());
+    let base = merged
+        .config
+        .chdir
+        .clone()
+        .unwrap_or_else(|| inputs.cwd.to_owned());
     let mut check = Check { merged, mistakes };
     check.app(inputs.takes_app);
     check.binds();
@@ -51,7 +56,10 @@ impl Check<'_> {
                     .is_some_and(|source| *source != Source::Default);
                 if !told {
                     let problem = "No application module specified.".to_owned();
-                    self.mistakes.push(Mistake { source: None, problem });
+                    self.mistakes.push(Mistake {
+                        source: None,
+                        problem,
+                    });
                 }
             }
             Some(app) if !takes_app => {
@@ -91,7 +99,13 @@ impl Check<'_> {
         };
         let wanted = [
             ("chdir", config.chdir.clone().map(|path| (path, false))),
-            ("worker_tmp_dir", config.worker_tmp_dir.as_ref().map(|path| (base.join(path), false))),
+            (
+                "worker_tmp_dir",
+                config
+                    .worker_tmp_dir
+                    .as_ref()
+                    .map(|path| (base.join(path), false)),
+            ),
             ("pidfile", config.pidfile.as_ref().map(parent)),
             ("errorlog", log(&config.errorlog)),
             ("accesslog", config.accesslog.as_ref().and_then(log)),
@@ -99,7 +113,9 @@ impl Check<'_> {
         // Where chdir is wrong, what is relative to it cannot be judged.
         let lost = config.chdir.as_ref().is_some_and(|path| !path.is_dir());
         for (name, wanted) in wanted {
-            let Some((path, of_file)) = wanted else { continue };
+            let Some((path, of_file)) = wanted else {
+                continue;
+            };
             if path.is_dir() || (lost && name != "chdir" && path.starts_with(base)) {
                 continue;
             }
@@ -116,10 +132,14 @@ impl Check<'_> {
     fn accounts(&mut self) {
         let config = &self.merged.config;
         let user = config.user.as_deref().and_then(|name| {
-            unknown(name, |name| User::from_name(name).map(|user| user.is_some()))
+            unknown(name, |name| {
+                User::from_name(name).map(|user| user.is_some())
+            })
         });
         let group = config.group.as_deref().and_then(|name| {
-            unknown(name, |name| Group::from_name(name).map(|group| group.is_some()))
+            unknown(name, |name| {
+                Group::from_name(name).map(|group| group.is_some())
+            })
         });
         if let Some(problem) = user {
             self.blame("user", problem);

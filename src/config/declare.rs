@@ -1,7 +1,8 @@
 //! The `settings!` macro: from one declaration a field of [`Config`], a flag, a TOML key, a variable and its help.
 
 use super::Config;
-use super::kind::{Form, Raw};
+use super::kind::Form;
+use super::raw::Raw;
 
 /// What a reload (HUP) has to do when a setting has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +65,30 @@ impl Setting {
     /// The first long flag; `None` for the app, which is an argument.
     #[must_use]
     pub fn long_flag(&self) -> Option<&'static str> {
-        self.flags.iter().copied().find(|flag| flag.starts_with("--"))
+        self.flags
+            .iter()
+            .copied()
+            .find(|flag| flag.starts_with("--"))
     }
 
     /// The default, as TOML.
     #[must_use]
     pub fn default_text(&self) -> String {
         (self.show)(&Config::default())
+    }
+
+    /// The default as one would type it after the flag; `None` where there is none, and for switches.
+    #[must_use]
+    pub fn default_word(&self) -> Option<String> {
+        let text = self.default_text();
+        let word = match text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'))
+        {
+            Some(list) => list.replace(['"', ' '], ""),
+            None => text.trim_matches(['"', '\'']).to_owned(),
+        };
+        (self.form != Form::Switch && !word.is_empty()).then_some(word)
     }
 
     /// The documentation as paragraphs.
@@ -110,7 +128,6 @@ macro_rules! settings {
     )+) => {
         /// Every setting's value. Names are Gunicorn's where Gunicorn has the setting.
         #[derive(Clone, Debug)]
-        #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
         pub struct Config {
             $($(
                 $(#[doc = $doc])+

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::kind::Item;
 use super::merge::{Mistake, Source};
+use super::raw::Item;
 
 /// One key of the file.
 #[derive(Debug)]
@@ -24,18 +24,26 @@ pub(super) fn read(path: &Path, shown: &str) -> Result<Option<Vec<Entry>>, Vec<M
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(vec![Mistake::of_file(shown, format!("cannot be read: {error}"))]),
+        Err(error) => {
+            return Err(vec![Mistake::of_file(
+                shown,
+                format!("cannot be read: {error}"),
+            )]);
+        }
     };
     match String::from_utf8(text) {
         Ok(text) => parse(&text, shown).map(Some),
         Err(error) => {
             let line = line_of(error.as_bytes(), error.utf8_error().valid_up_to());
-            Err(vec![Mistake::new(at(shown, line), "is not UTF-8 text".to_owned())])
+            Err(vec![Mistake::new(
+                at(shown, line),
+                "is not UTF-8 text".to_owned(),
+            )])
         }
     }
 }
 
-fn parse(text: &str, shown: &str) -> Result<Vec<Entry>, Vec<Mistake>> {
+pub(super) fn parse(text: &str, shown: &str) -> Result<Vec<Entry>, Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         return Err(errors
@@ -61,12 +69,15 @@ fn parse(text: &str, shown: &str) -> Result<Vec<Entry>, Vec<Mistake>> {
 }
 
 pub(super) fn at(shown: &str, line: usize) -> Source {
-    Source::File { path: shown.to_owned(), line }
+    Source::File {
+        path: shown.to_owned(),
+        line,
+    }
 }
 
 fn line_of(text: &[u8], offset: usize) -> usize {
     let before = text.get(..offset).unwrap_or(text);
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+    1 + memchr::memchr_iter(b'\n', before).count()
 }
 
 fn item(value: &DeValue<'_>) -> Item {
@@ -76,7 +87,9 @@ fn item(value: &DeValue<'_>) -> Item {
             // What does not fit stays as written, and no number accepts it.
             let digits = number.as_str();
             let decimal = i128::from_str_radix(digits, number.radix());
-            Item::Number(decimal.map_or_else(|_| digits.to_owned(), |number| number.to_string()))
+            Item::Number(
+                decimal.map_or_else(|_| digits.to_owned(), |number| number.to_string()),
+            )
         }
         DeValue::Float(number) => Item::Number(number.as_str().to_owned()),
         DeValue::Boolean(switch) => Item::Bool(*switch),

@@ -5,68 +5,8 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::raw::{Item, Raw, quoted, scalar};
 use super::value::{AppPath, LogTarget};
-
-/// A setting's value as its source has it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Raw {
-    /// From a flag; one that was repeated has several.
-    Words(Vec<String>),
-    /// From an environment variable.
-    Variable(String),
-    /// From the file.
-    Item(Item),
-}
-
-impl Display for Raw {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Words(words) => f.write_str(&words.join(" ")),
-            Self::Variable(text) => f.write_str(text),
-            Self::Item(item) => item.fmt(f),
-        }
-    }
-}
-
-/// A value of the TOML file, as far as settings have it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Item {
-    /// A string.
-    Text(String),
-    /// An integer or a float, in decimal.
-    Number(String),
-    /// `true`, `false`.
-    Bool(bool),
-    /// An array.
-    List(Vec<Item>),
-    /// A table, inline or not.
-    Table(Vec<(String, Item)>),
-    /// What no setting takes: a date.
-    Other(&'static str),
-}
-
-impl Item {
-    const fn type_name(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "a string",
-            Self::Number(_) => "a number",
-            Self::Bool(_) => "true or false",
-            Self::List(_) => "an array",
-            Self::Table(_) => "a table",
-            Self::Other(name) => name,
-        }
-    }
-}
-
-impl Display for Item {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Text(text) | Self::Number(text) => f.write_str(text),
-            Self::Bool(switch) => switch.fmt(f),
-            Self::List(_) | Self::Table(_) | Self::Other(_) => f.write_str(self.type_name()),
-        }
-    }
-}
 
 /// How a setting is given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,26 +42,6 @@ pub(crate) trait Kind {
             Raw::Item(item) => Self::parse(&scalar(item, Self::NUMERIC)?),
         }
     }
-}
-
-fn scalar(item: &Item, numeric: bool) -> Result<String, String> {
-    match item {
-        Item::Text(text) => Ok(text.clone()),
-        Item::Number(text) if numeric => Ok(text.clone()),
-        other @ (Item::Number(_)
-        | Item::Bool(_)
-        | Item::List(_)
-        | Item::Table(_)
-        | Item::Other(_)) => {
-            let wanted = if numeric { "a number or a string" } else { "a string" };
-            Err(format!("must be {wanted}, not {}", other.type_name()))
-        }
-    }
-}
-
-/// `text` as a TOML string.
-pub(super) fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
 }
 
 /// On or off.
@@ -176,11 +96,17 @@ where
 }
 
 fn in_range<T: TryFrom<u64>>(number: Option<u64>, min: u64, max: u64) -> Option<T> {
-    number.filter(|number| (min..=max).contains(number)).and_then(|number| number.try_into().ok())
+    number
+        .filter(|number| (min..=max).contains(number))
+        .and_then(|number| number.try_into().ok())
 }
 
 fn range(min: u64, max: u64) -> String {
-    if max == u64::MAX { format!("from {min} up") } else { format!("from {min} to {max}") }
+    if max == u64::MAX {
+        format!("from {min} up")
+    } else {
+        format!("from {min} to {max}")
+    }
 }
 
 /// The number of workers: `auto` is two for each CPU and one more, by Gunicorn's advice.
@@ -219,7 +145,9 @@ impl Kind for Seconds {
 
     fn parse(word: &str) -> Result<Duration, String> {
         let word = word.trim();
-        let unit = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+        let unit = word
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(word.len());
         let (number, unit) = word.split_at(unit);
         let scale = match unit {
             "ms" => 0.001,
@@ -265,7 +193,9 @@ where
 
     fn parse(word: &str) -> Result<T, String> {
         let word = word.trim();
-        let unit = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+        let unit = word
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(word.len());
         let (number, unit) = word.split_at(unit);
         let scale = match unit.to_ascii_lowercase().as_str() {
             "" | "b" => Some(1),
@@ -291,9 +221,12 @@ where
 
     fn show(value: &T) -> String {
         let bytes = u64::try_from(*value).unwrap_or(u64::MAX);
-        for (unit, scale) in
-            [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
-        {
+        for (unit, scale) in [
+            ("TiB", 1_u64 << 40),
+            ("GiB", 1 << 30),
+            ("MiB", 1 << 20),
+            ("KiB", 1 << 10),
+        ] {
             if bytes >= scale && bytes.is_multiple_of(scale) {
                 return quoted(&format!("{}{unit}", bytes / scale));
             }
@@ -317,12 +250,17 @@ impl Kind for Mask {
             (None, Some(octal)) if !octal.is_empty() => u32::from_str_radix(octal, 8).ok(),
             _ => word.parse().ok(),
         };
-        mask.filter(|mask| *mask <= 0o777)
-            .ok_or_else(|| "must be an octal mask from 0 to 0o777, such as 0o27 or 027".to_owned())
+        mask.filter(|mask| *mask <= 0o777).ok_or_else(|| {
+            "must be an octal mask from 0 to 0o777, such as 0o27 or 027".to_owned()
+        })
     }
 
     fn show(value: &u32) -> String {
-        if *value == 0 { "0".to_owned() } else { format!("0o{value:o}") }
+        if *value == 0 {
+            "0".to_owned()
+        } else {
+            format!("0o{value:o}")
+        }
     }
 }
 
@@ -333,10 +271,10 @@ impl Kind for Text {
     type Value = String;
 
     fn parse(word: &str) -> Result<String, String> {
-        match word.contains('\0') {
-            true => Err("must not have a zero byte".to_owned()),
-            false => Ok(word.to_owned()),
+        if word.contains('\0') {
+            return Err("must not have a zero byte".to_owned());
         }
+        Ok(word.to_owned())
     }
 
     fn show(value: &String) -> String {
@@ -423,137 +361,92 @@ pub(crate) type App = Word<AppPath>;
 /// A log's destination.
 pub(crate) type Log = Word<LogTarget>;
 
-/// Comma separated networks, or a TOML array of them.
-pub(crate) struct Networks;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Kind for Networks {
-    type Value = super::value::AllowList;
-
-    fn parse(word: &str) -> Result<Self::Value, String> {
-        word.parse()
+    #[test]
+    fn times_have_units_and_fractions() {
+        for (text, millis) in [
+            ("30", 30_000),
+            ("0.5", 500),
+            (".5", 500),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1 h", 3_600_000),
+            ("0", 0),
+        ] {
+            assert_eq!(
+                Seconds::parse(text),
+                Ok(Duration::from_millis(millis)),
+                "{text}"
+            );
+        }
+        for text in [
+            "", "-1", "-0", "inf", "nan", "1e300", "5x", "ms", "366000h", "1,5",
+        ] {
+            assert!(Seconds::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Seconds::show(&Duration::from_millis(1500)), "1.5");
     }
 
-    fn show(value: &Self::Value) -> String {
-        quoted(&value.to_string())
+    #[test]
+    fn sizes_have_units_of_1024() {
+        type Size = Bytes<u64, { u64::MAX }>;
+        for (text, bytes) in [
+            ("0", 0),
+            ("8190", 8190),
+            ("64k", 65_536),
+            ("1MiB", 1 << 20),
+            ("1g", 1 << 30),
+            ("2 TiB", 2 << 40),
+        ] {
+            assert_eq!(Size::parse(text), Ok(bytes), "{text}");
+            assert_eq!(Size::parse(Size::show(&bytes).trim_matches('"')), Ok(bytes));
+        }
+        for text in ["", "-1", "1.5k", "1MB", "99999999999g", "k"] {
+            assert!(Size::parse(text).is_err(), "{text}");
+        }
+        assert!(
+            Bytes::<usize, 8190>::parse("8k")
+                .unwrap_err()
+                .contains("from 0 to 8190")
+        );
     }
 
-    fn read(raw: &Raw) -> Result<Self::Value, String> {
-        match raw {
-            Raw::Words(words) => Self::parse(&words.join(",")),
-            Raw::Variable(text) => Self::parse(text),
-            Raw::Item(Item::List(items)) => {
-                let words: Result<Vec<_>, _> =
-                    items.iter().map(|item| scalar(item, false)).collect();
-                Self::parse(&words?.join(","))
-            }
-            Raw::Item(item) => Self::parse(&scalar(item, false)?),
+    #[test]
+    fn masks_are_octal_or_decimal() {
+        for (text, mask) in [
+            ("0", 0),
+            ("0o27", 0o27),
+            ("027", 0o27),
+            ("23", 0o27),
+            ("0777", 0o777),
+        ] {
+            assert_eq!(Mask::parse(text), Ok(mask), "{text}");
+        }
+        for text in ["", "08", "0o", "1000", "01000", "-1", "0x1"] {
+            assert!(Mask::parse(text).is_err(), "{text}");
         }
     }
-}
 
-/// What may be absent: an empty text is `None`.
-pub(crate) struct Maybe<K>(PhantomData<K>);
-
-impl<K: Kind> Kind for Maybe<K> {
-    type Value = Option<K::Value>;
-    const NUMERIC: bool = K::NUMERIC;
-
-    fn parse(word: &str) -> Result<Self::Value, String> {
-        if word.is_empty() { Ok(None) } else { K::parse(word).map(Some) }
-    }
-
-    fn show(value: &Self::Value) -> String {
-        value.as_ref().map_or_else(|| "\"\"".to_owned(), K::show)
-    }
-}
-
-/// Several of a kind: the flag repeated, commas within a text, or a TOML array (whose strings keep their commas).
-pub(crate) struct Many<K>(PhantomData<K>);
-
-impl<K: Kind> Kind for Many<K> {
-    type Value = Vec<K::Value>;
-    const FORM: Form = Form::Many;
-
-    fn parse(word: &str) -> Result<Self::Value, String> {
-        word.split(',').map(str::trim).filter(|word| !word.is_empty()).map(K::parse).collect()
-    }
-
-    fn show(value: &Self::Value) -> String {
-        let shown: Vec<_> = value.iter().map(K::show).collect();
-        format!("[{}]", shown.join(", "))
-    }
-
-    fn read(raw: &Raw) -> Result<Self::Value, String> {
-        match raw {
-            Raw::Variable(text) => Self::parse(text),
-            Raw::Words(words) => {
-                let mut all = Vec::new();
-                for word in words {
-                    all.append(&mut Self::parse(word)?);
-                }
-                Ok(all)
-            }
-            Raw::Item(Item::List(items)) => items
+    #[test]
+    fn workers_are_a_number_or_auto() {
+        assert_eq!(Workers::parse("1024"), Ok(1024));
+        assert!(Workers::parse("auto").is_ok_and(|workers| workers >= 3 && workers % 2 == 1));
+        assert!(
+            ["0", "1025", "-1", "two", ""]
                 .iter()
-                .map(|item| K::read(&Raw::Item(item.clone())))
-                .collect(),
-            Raw::Item(Item::Text(text)) => Self::parse(text),
-            Raw::Item(other) => Err(format!(
-                "must be an array of strings, not {}",
-                other.type_name()
-            )),
-        }
-    }
-}
-
-/// `NAME=VALUE` pairs; in TOML a table or an array of them, in a variable words as a shell has them. `K` reads the
-/// name.
-pub(crate) struct Pairs<K>(PhantomData<K>);
-
-impl<K: Kind<Value = String>> Pairs<K> {
-    fn pair(word: &str) -> Result<(String, String), String> {
-        let (name, value) = word
-            .split_once('=')
-            .filter(|(name, _)| !name.trim().is_empty())
-            .ok_or_else(|| format!("{word:?} must be NAME=VALUE"))?;
-        Ok((K::parse(name)?, Text::parse(value)?))
-    }
-}
-
-impl<K: Kind<Value = String>> Kind for Pairs<K> {
-    type Value = Vec<(String, String)>;
-    const FORM: Form = Form::Many;
-
-    fn parse(word: &str) -> Result<Self::Value, String> {
-        Ok(vec![Self::pair(word)?])
+                .all(|text| Workers::parse(text).is_err())
+        );
     }
 
-    fn show(value: &Self::Value) -> String {
-        let shown: Vec<_> =
-            value.iter().map(|(name, value)| quoted(&format!("{name}={value}"))).collect();
-        format!("[{}]", shown.join(", "))
-    }
-
-    fn read(raw: &Raw) -> Result<Self::Value, String> {
-        match raw {
-            Raw::Words(words) => words.iter().map(|word| Self::pair(word)).collect(),
-            Raw::Variable(text) => shlex::split(text)
-                .ok_or("must be NAME=VALUE words, its quotes closed")?
-                .iter()
-                .map(|word| Self::pair(word))
-                .collect(),
-            Raw::Item(Item::List(items)) => {
-                items.iter().map(|item| Self::pair(&scalar(item, false)?)).collect()
-            }
-            Raw::Item(Item::Table(pairs)) => pairs
-                .iter()
-                .map(|(name, item)| Ok((K::parse(name)?, scalar(item, true)?)))
-                .collect(),
-            Raw::Item(Item::Text(text)) => Self::parse(text),
-            Raw::Item(other) => Err(format!(
-                "must be an array of \"NAME=VALUE\" or a table, not {}",
-                other.type_name()
-            )),
-        }
+    #[test]
+    fn toml_types_are_not_guessed() {
+        let number = Raw::Item(Item::Number("1".to_owned()));
+        assert!(Switch::read(&number).is_err());
+        assert!(File::read(&number).unwrap_err().contains("not a number"));
+        assert!(Seconds::read(&Raw::Item(Item::Bool(true))).is_err());
+        assert_eq!(Switch::read(&Raw::Item(Item::Bool(true))), Ok(true));
     }
 }

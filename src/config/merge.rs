@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::foreign::{FOREIGN, Foreign};
-use super::kind::{Item, Raw};
+use super::raw::{Item, Raw};
 use super::value::{did_you_mean, nearest};
 use super::{Config, SETTINGS, Setting, check, file};
 
@@ -60,7 +60,10 @@ pub struct Mistake {
 
 impl Mistake {
     pub(crate) const fn new(source: Source, problem: String) -> Self {
-        Self { source: Some(source), problem }
+        Self {
+            source: Some(source),
+            problem,
+        }
     }
 
     pub(super) fn of_file(shown: &str, problem: String) -> Self {
@@ -160,9 +163,16 @@ pub(crate) fn merge(inputs: &Inputs<'_>) -> Result<Merged, Vec<Mistake>> {
     merge.variables(inputs.env);
     merge.flags(&inputs.command_variable, Origin::CommandVariable);
     merge.flags(&inputs.command_line, Origin::CommandLine);
-    let Merge { mut merged, mut mistakes } = merge;
+    let Merge {
+        mut merged,
+        mut mistakes,
+    } = merge;
     check::check(&mut merged, inputs, &mut mistakes);
-    if mistakes.is_empty() { Ok(merged) } else { Err(mistakes) }
+    if mistakes.is_empty() {
+        Ok(merged)
+    } else {
+        Err(mistakes)
+    }
 }
 
 impl Merge {
@@ -173,7 +183,9 @@ impl Merge {
             ("WEB_CONCURRENCY", "workers"),
             ("FORWARDED_ALLOW_IPS", "forwarded_allow_ips"),
         ] {
-            let Some(value) = variable_of(env, variable) else { continue };
+            let Some(value) = variable_of(env, variable) else {
+                continue;
+            };
             let source = Source::Variable(variable.to_owned());
             if variable != "PORT" {
                 self.set_named(name, &Raw::Variable(value.to_owned()), source);
@@ -190,7 +202,10 @@ impl Merge {
     fn file(&mut self, inputs: &Inputs<'_>) {
         let named = [
             (&inputs.command_line, Source::Flag("--config".to_owned())),
-            (&inputs.command_variable, Source::CommandVariable("--config".to_owned())),
+            (
+                &inputs.command_variable,
+                Source::CommandVariable("--config".to_owned()),
+            ),
         ]
         .into_iter()
         .find_map(|(given, source)| given.file.as_deref().map(|name| (name, source)));
@@ -201,7 +216,8 @@ impl Merge {
                 Ok(None) => {
                     if inputs.cwd.join("gunicorn.conf.py").exists() {
                         self.merged.notes.push(
-                            "gunicorn.conf.py is not read: settings are in rgun.toml here".to_owned(),
+                            "gunicorn.conf.py is not read: settings are in rgun.toml here"
+                                .to_owned(),
                         );
                     }
                 }
@@ -210,7 +226,9 @@ impl Merge {
             return;
         };
         let name = name.strip_prefix("file:").unwrap_or(name);
-        let python = Path::new(name).extension().is_some_and(|ending| ending == "py");
+        let python = Path::new(name)
+            .extension()
+            .is_some_and(|ending| ending == "py");
         if python || name.starts_with("python:") {
             let problem = format!(
                 "{name:?}: Python configuration files are not read yet; write the settings into a TOML file, such as {DEFAULT_FILE}"
@@ -254,10 +272,18 @@ impl Merge {
         }
         // Others may use the prefix (a service of the name `rgun` in Kubernetes): no mistake, but worth a line.
         for (variable, _) in env {
-            let Some(name) = variable.strip_prefix("RGUN_") else { continue };
+            let Some(name) = variable.strip_prefix("RGUN_") else {
+                continue;
+            };
             let name = name.to_ascii_lowercase();
+            if let Some(foreign) = FOREIGN.iter().find(|foreign| foreign.name == name) {
+                self.foreign(foreign, "", Source::Variable(variable.clone()));
+                continue;
+            }
             let near = nearest(&name, SETTINGS.iter().map(|setting| setting.name));
-            if let Some(near) = near.filter(|near| *near != name && strsim::osa_distance(near, &name) <= 2) {
+            if let Some(near) =
+                near.filter(|near| *near != name && strsim::osa_distance(near, &name) <= 2)
+            {
                 let near = near.to_ascii_uppercase();
                 self.merged.notes.push(format!(
                     "{variable} is no setting and is ignored; did you mean RGUN_{near}?"
@@ -279,11 +305,10 @@ impl Merge {
     }
 
     fn foreign(&mut self, foreign: &Foreign, name: &str, source: Source) {
-        let said = match &source {
-            Source::Flag(_) | Source::CommandVariable(_) => String::new(),
-            Source::Default | Source::Variable(_) | Source::File { .. } | Source::Argument => {
-                format!("{name} ")
-            }
+        let said = if matches!(source, Source::File { .. }) {
+            format!("{name} ")
+        } else {
+            String::new()
         };
         let problem = format!("{said}{}", foreign.answer);
         if foreign.refused {
@@ -300,15 +325,15 @@ impl Merge {
     }
 
     fn set(&mut self, index: usize, raw: &Raw, source: Source) {
-        let Some(setting) = SETTINGS.get(index) else { return };
+        let Some(setting) = SETTINGS.get(index) else {
+            return;
+        };
         if let Err(reason) = (setting.read)(&mut self.merged.config, raw) {
-            let key = match &source {
-                Source::File { .. } => format!("{} = ", setting.name),
-                Source::Default
-                | Source::Variable(_)
-                | Source::CommandVariable(_)
-                | Source::Flag(_)
-                | Source::Argument => String::new(),
+            let in_file = matches!(source, Source::File { .. });
+            let key = if in_file {
+                format!("{} = ", setting.name)
+            } else {
+                String::new()
             };
             let problem = format!("{key}{raw}: {reason}");
             self.mistakes.push(Mistake::new(source.clone(), problem));
@@ -322,7 +347,9 @@ impl Merge {
 /// A variable that is set and not empty.
 fn variable_of<'a>(env: &'a [(String, String)], name: &str) -> Option<&'a str> {
     let found = env.iter().find(|(variable, _)| variable == name);
-    found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    found
+        .map(|(_, value)| value.as_str())
+        .filter(|value| !value.is_empty())
 }
 
 pub(super) fn index_of(name: &str) -> Option<usize> {
@@ -331,12 +358,16 @@ pub(super) fn index_of(name: &str) -> Option<usize> {
 
 fn unknown_key(key: &str, item: &Item) -> String {
     let flag = format!("--{}", key.replace('_', "-"));
-    let by_flag = SETTINGS.iter().find(|setting| setting.flags.contains(&flag.as_str()));
+    let by_flag = SETTINGS
+        .iter()
+        .find(|setting| setting.flags.contains(&flag.as_str()));
     let near = by_flag
         .map(|setting| setting.name)
         .or_else(|| nearest(key, SETTINGS.iter().map(|setting| setting.name)));
     let what = match item {
-        Item::Table(_) if near.is_none() => "is no setting; settings stand at the top of the file, in no table",
+        Item::Table(_) if near.is_none() => {
+            "is no setting; settings stand at the top of the file, in no table"
+        }
         Item::Table(_)
         | Item::Text(_)
         | Item::Number(_)

@@ -5,26 +5,30 @@
 //! accumulates where the setting is a list; between sources the later list replaces the earlier. An empty variable
 //! counts as none, an empty text elsewhere as "no value" where a setting may be without.
 
+mod bind;
 mod check;
 mod declare;
 mod file;
 mod foreign;
 mod generate;
 mod kind;
+mod list;
 mod merge;
+mod raw;
 mod settings;
 mod value;
 
+pub use bind::Bind;
 pub use declare::{Reload, Setting};
 pub use kind::Form;
 pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
-pub use value::{AllowList, AppPath, Bind, HeaderMapping, LogLevel, LogTarget, WorkerClass};
+pub use value::{AllowList, AppPath, HeaderMapping, LogLevel, LogTarget, WorkerClass};
 
 pub(crate) use foreign::{FOREIGN, Takes};
-pub(crate) use kind::Raw;
 pub(crate) use generate::print;
 pub(crate) use merge::{CMD_ARGS, Given, Inputs, Merged, merge};
+pub(crate) use raw::Raw;
 
 /// Which settings differ between two configurations, by what has to be done about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,5 +69,91 @@ impl Config {
             names.push(setting.name);
         }
         plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_flags_are_unique() {
+        let names = SETTINGS.iter().map(|setting| setting.name);
+        let names = names.chain(FOREIGN.iter().map(|foreign| foreign.name));
+        let flags = SETTINGS.iter().flat_map(|setting| setting.flags);
+        let flags = flags.chain(FOREIGN.iter().flat_map(|foreign| foreign.flags));
+        let flags = flags.chain(&["-c", "--config", "-h", "--help", "-v", "-V", "--version"]);
+        let mut seen = HashSet::new();
+        assert!(
+            names
+                .clone()
+                .chain(flags.copied())
+                .all(|name| seen.insert(name))
+        );
+        assert!(names.clone().count() > 100);
+    }
+
+    #[test]
+    fn every_setting_is_documented_and_has_a_flag() {
+        for setting in SETTINGS {
+            let paragraphs = setting.paragraphs();
+            assert!(paragraphs[0].ends_with('.'), "{}", setting.name);
+            assert!(
+                paragraphs.iter().all(|text| !text.is_empty()),
+                "{}",
+                setting.name
+            );
+            assert_eq!(setting.long_flag().is_none(), setting.name == "wsgi_app");
+        }
+    }
+
+    #[test]
+    fn every_default_reads_as_it_is_written() {
+        let defaults = Config::default();
+        for setting in SETTINGS {
+            let line = format!("{} = {}", setting.name, setting.default_text());
+            let entries = file::parse(&line, "test").unwrap();
+            let mut config = Config::default();
+            (setting.read)(&mut config, &Raw::Item(entries[0].item.clone())).unwrap();
+            assert!((setting.same)(&config, &defaults), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_files_of_the_repository_have_no_mistake() {
+        for text in [
+            include_str!("../../config/rgun.toml"),
+            include_str!("../../config/minimal.toml"),
+        ] {
+            for entry in file::parse(text, "test").unwrap() {
+                let setting = SETTINGS
+                    .iter()
+                    .find(|setting| setting.name == entry.key)
+                    .unwrap();
+                (setting.read)(&mut Config::default(), &Raw::Item(entry.item)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_names_what_changed_by_what_has_to_be_done() {
+        let old = Config::default();
+        let new = Config {
+            workers: 3,
+            daemon: true,
+            backlog: 1,
+            timeout: std::time::Duration::ZERO,
+            ..Config::default()
+        };
+        let plan = ReloadPlan {
+            live: vec!["workers"],
+            new_workers: vec!["timeout"],
+            rebind: vec!["backlog"],
+            restart: vec!["daemon"],
+        };
+        assert_eq!(old.plan(&new), plan);
+        assert!(!plan.is_empty() && old.plan(&old).is_empty());
     }
 }

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::bind::Bind;
 use super::declare::{Reload, Setting, settings};
 use super::kind::{
-    Account, App, Bytes, File, HeaderName, Kind, Log, Many, Mask, Maybe, Networks, Pairs,
-    Seconds, Switch, Text, Whole, Word, Workers,
+    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, Whole, Word,
+    Workers,
 };
-use super::value::{
-    AllowList, AppPath, Bind, HeaderMapping, LogLevel, LogTarget, WorkerClass,
-};
+use super::list::{Many, Maybe, Networks, Pairs};
+use super::value::{AllowList, AppPath, HeaderMapping, LogLevel, LogTarget, WorkerClass};
 
 /// Gunicorn's format of the access log.
 const ACCESS_LOG_FORMAT: &str =
@@ -21,7 +21,10 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -53,19 +56,19 @@ settings! {
     }
 
     section "Listening" {
-        /// Where to listen: HOST, HOST:PORT, [IPV6]:PORT, unix:PATH, unix:@ABSTRACT or fd://N; may be repeated.
+        /// Where to listen: HOST, HOST:PORT, `[IPV6]:PORT`, unix:PATH, unix:@ABSTRACT or `fd://N`; may be repeated.
         ///
-        /// Port 0 lets the kernel choose. Without it: 127.0.0.1:8000, or 0.0.0.0:$PORT where PORT is set.
+        /// Port 0 lets the kernel choose. Without it: 127.0.0.1:8000, or 0.0.0.0:`$PORT` where PORT is set.
         bind: Vec<Bind> as Many<Word<Bind>> = vec![Bind::Tcp { host: "127.0.0.1".to_owned(), port: 8000 }],
             ["-b", "--bind"] ADDRESS, on_reload Rebind;
 
         /// Connections the kernel queues for each listener until a worker accepts them.
         ///
-        /// The kernel caps it at net.core.somaxconn.
+        /// The kernel caps it at `net.core.somaxconn`.
         backlog: u32 as Whole<u32, 1, 2_147_483_647> = 2048,
             ["--backlog"] COUNT, on_reload Rebind;
 
-        /// A listening socket for each worker (SO_REUSEPORT), so that the kernel spreads connections by hash.
+        /// A listening socket for each worker (`SO_REUSEPORT`), so that the kernel spreads connections by hash.
         ///
         /// The master makes and keeps them all: no queue is lost when a worker ends.
         reuse_port: bool as Switch = false,
@@ -75,14 +78,14 @@ settings! {
     section "Workers" {
         /// How many worker processes; `auto` is two for each CPU and one more.
         ///
-        /// Without it: $WEB_CONCURRENCY, or 1. The signals TTIN and TTOU add and take one.
+        /// Without it: `$WEB_CONCURRENCY`, or 1. The signals TTIN and TTOU add and take one.
         workers: usize as Workers = 1,
             ["-w", "--workers"] COUNT, on_reload Live;
 
         /// How a worker runs a Python app: auto, sync or gevent.
         ///
-        /// sync serves one request at a time, gevent each in a greenlet; auto takes gevent where the app's modules
-        /// import it.
+        /// sync serves one request at a time, gevent each in a greenlet; auto takes gevent where Python can import it,
+        /// else sync.
         worker_class: WorkerClass as Word<WorkerClass> = WorkerClass::Auto,
             ["-k", "--worker-class"] CLASS, on_reload NewWorkers;
 
@@ -94,7 +97,7 @@ settings! {
         max_requests: u64 as Whole<u64, 0, { u64::MAX }> = 0,
             ["--max-requests"] COUNT, on_reload NewWorkers;
 
-        /// At most this many requests are added to max_requests, at random, so that workers are not replaced together.
+        /// At most this many requests are added to `max_requests`, at random, so that workers are not replaced together.
         max_requests_jitter: u64 as Whole<u64, 0, { u64::MAX }> = 0,
             ["--max-requests-jitter"] COUNT, on_reload NewWorkers;
 
@@ -122,11 +125,11 @@ settings! {
         header_timeout: Duration as Seconds = seconds(10),
             ["--header-timeout"] SECONDS, on_reload NewWorkers;
 
-        /// How long a request's body may be slow until min_rate counts; 0 is no limit.
+        /// How long a request's body may be slow until `min_rate` counts; 0 is no limit.
         body_timeout: Duration as Seconds = seconds(30),
             ["--body-timeout"] SECONDS, on_reload NewWorkers;
 
-        /// How long a client may be slow to read a response until min_rate counts; 0 is no limit.
+        /// How long a client may be slow to read a response until `min_rate` counts; 0 is no limit.
         write_timeout: Duration as Seconds = seconds(30),
             ["--write-timeout"] SECONDS, on_reload NewWorkers;
 
@@ -156,7 +159,7 @@ settings! {
     section "Proxies" {
         /// Whose X-Forwarded-Proto and the like are believed: addresses and networks, comma separated; * is everybody.
         ///
-        /// Peers of unix sockets always are. Without it: $FORWARDED_ALLOW_IPS, or this machine.
+        /// Peers of unix sockets always are. Without it: `$FORWARDED_ALLOW_IPS`, or this machine.
         forwarded_allow_ips: AllowList as Networks = AllowList::localhost(),
             ["--forwarded-allow-ips"] NETWORKS, on_reload NewWorkers;
 
@@ -186,10 +189,10 @@ settings! {
 
         /// The access log's line, by Gunicorn's atoms.
         ///
-        /// %(h)s peer, %(l)s -, %(u)s user, %(t)s time, %(r)s request line, %(m)s method, %(U)s path, %(q)s query,
-        /// %(H)s protocol, %(s)s status, %(B)s and %(b)s length, %(f)s referrer, %(a)s user agent, %(T)s seconds,
-        /// %(M)s milliseconds, %(D)s microseconds, %(L)s decimal seconds, %(p)s pid, %({name}i)s request header,
-        /// %({name}o)s response header, %({name}e)s variable.
+        /// `%(h)s` peer, `%(l)s` -, `%(u)s` user, `%(t)s` time, `%(r)s` request line, `%(m)s` method, `%(U)s` path,
+        /// `%(q)s` query, `%(H)s` protocol, `%(s)s` status, `%(B)s` and `%(b)s` length, `%(f)s` referrer, `%(a)s` user
+        /// agent, `%(T)s` seconds, `%(M)s` milliseconds, `%(D)s` microseconds, `%(L)s` decimal seconds, `%(p)s` pid,
+        /// `%({name}i)s` request header, `%({name}o)s` response header, `%({name}e)s` variable.
         access_log_format: String as Text = ACCESS_LOG_FORMAT.to_owned(),
             ["--access-logformat"] FORMAT, on_reload NewWorkers;
 
@@ -197,7 +200,7 @@ settings! {
         errorlog: LogTarget as Log = LogTarget::Standard,
             ["--error-logfile", "--log-file"] FILE, on_reload NewWorkers;
 
-        /// What the error log is told: debug, info, warning, error or critical and what is above.
+        /// The least level that the error log is told: debug, info, warning, error or critical.
         loglevel: LogLevel as Word<LogLevel> = LogLevel::Info,
             ["--log-level"] LEVEL, on_reload NewWorkers;
 

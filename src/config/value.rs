@@ -2,122 +2,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// The port of a [`Bind`] that names none (Gunicorn: `util.parse_address`).
-const DEFAULT_PORT: u16 = 8000;
-
-/// The longest path of a unix socket, in bytes (unix(7): `sun_path` has 108, the last is a zero).
-const UNIX_PATH_MAX: usize = 107;
-
 /// The apps that need neither Rust code nor Python.
 const BUILTINS: [&str; 2] = ["hello", "echo"];
-
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Bind {
-    /// `HOST`, `HOST:PORT`, `:PORT`, `[v6]:PORT`, `tcp://…`; a host name is resolved when it is bound.
-    Tcp {
-        /// A name or an address, without brackets.
-        host: String,
-        /// Zero: the kernel chooses.
-        port: u16,
-    },
-    /// `unix:PATH`, `unix://PATH`.
-    Unix(PathBuf),
-    /// `unix:@NAME` (Linux): the name without the `@`.
-    Abstract(Vec<u8>),
-    /// `fd://N`.
-    Fd(RawFd),
-}
-
-impl FromStr for Bind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if let Some(rest) = text.strip_prefix("unix:") {
-            return unix(rest.strip_prefix("//").unwrap_or(rest));
-        }
-        if let Some(number) = text.strip_prefix("fd://") {
-            return match number.parse::<RawFd>() {
-                Ok(fd) if fd >= 0 => Ok(Self::Fd(fd)),
-                _ => Err(format!("{number:?} is no file descriptor's number")),
-            };
-        }
-        tcp(text.strip_prefix("tcp://").unwrap_or(text))
-    }
-}
-
-fn unix(path: &str) -> Result<Bind, String> {
-    let length = path.len();
-    if length == 0 {
-        return Err("names no path for its unix socket".to_owned());
-    }
-    if path.contains('\0') {
-        return Err("must not have a zero byte in its path".to_owned());
-    }
-    if length > UNIX_PATH_MAX {
-        return Err(format!(
-            "has a path of {length} bytes; a unix socket's has at most {UNIX_PATH_MAX}"
-        ));
-    }
-    match path.strip_prefix('@') {
-        Some("") => Err("names no abstract socket after the @".to_owned()),
-        Some(name) => Ok(Bind::Abstract(name.as_bytes().to_vec())),
-        None => Ok(Bind::Unix(PathBuf::from(path))),
-    }
-}
-
-fn tcp(text: &str) -> Result<Bind, String> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or("has a [ without its ]")?;
-        if host.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err(format!("{host:?} in brackets is no IPv6 address"));
-        }
-        match (rest, rest.strip_prefix(':')) {
-            ("", _) => (host, None),
-            (_, Some(port)) => (host, Some(port)),
-            _ => return Err(format!("has {rest:?} after its ]; a :PORT may follow")),
-        }
-    } else if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Err(format!(
-            "is an IPv6 address without brackets; write [{text}]:PORT"
-        ));
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    if host.contains(|c: char| c.is_whitespace() || "/@,[]".contains(c)) {
-        return Err(format!("{host:?} is no host name or address"));
-    }
-    let port = match port {
-        None => DEFAULT_PORT,
-        Some(port) => port
-            .parse()
-            .map_err(|_| format!("{port:?} is no port; it is a number from 0 to 65535"))?,
-    };
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
-    Ok(Bind::Tcp { host: host.to_ascii_lowercase(), port })
-}
-
-impl fmt::Display for Bind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Abstract(name) => write!(f, "unix:@{}", String::from_utf8_lossy(name)),
-            Self::Fd(fd) => write!(f, "fd://{fd}"),
-        }
-    }
-}
 
 /// `builtin:NAME`, `module`, `module:attr`, `module:factory(...)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,9 +51,9 @@ impl FromStr for AppPath {
                     .to_owned(),
             );
         }
-        let dotted = module
-            .split('.')
-            .all(|part| !part.is_empty() && part.chars().all(|c| c == '_' || c.is_alphanumeric()));
+        let dotted = module.split('.').all(|part| {
+            !part.is_empty() && part.chars().all(|c| c == '_' || c.is_alphanumeric())
+        });
         if !dotted {
             return Err(
                 "must be MODULE, MODULE:CALLABLE or MODULE:FACTORY(ARGUMENTS), MODULE a dotted Python name"
@@ -183,8 +74,14 @@ impl fmt::Display for AppPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Builtin(name) => write!(f, "builtin:{name}"),
-            Self::Python { module, attribute: None } => f.write_str(module),
-            Self::Python { module, attribute: Some(attribute) } => {
+            Self::Python {
+                module,
+                attribute: None,
+            } => f.write_str(module),
+            Self::Python {
+                module,
+                attribute: Some(attribute),
+            } => {
                 write!(f, "{module}:{attribute}")
             }
         }
@@ -224,7 +121,7 @@ words! {
     /// `-k`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     WorkerClass {
-        /// The app decides: gevent where the app's modules ask for it, sync elsewhere.
+        /// gevent where Python can import it, else sync.
         Auto = "auto",
         /// One request at a time in each worker.
         Sync = "sync",
@@ -392,7 +289,11 @@ impl FromStr for AllowList {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut nets = Vec::new();
         let mut everybody = false;
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
             if part == "*" {
                 everybody = true;
                 continue;
@@ -410,7 +311,11 @@ impl FromStr for AllowList {
             }
             nets.push(net);
         }
-        Ok(if everybody { Self::Everybody } else { Self::These(nets) })
+        Ok(if everybody {
+            Self::Everybody
+        } else {
+            Self::These(nets)
+        })
     }
 }
 
@@ -440,7 +345,12 @@ pub(super) fn nearest<'a>(
     let word = word.to_ascii_lowercase();
     names
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&word, &name.to_ascii_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::jaro_winkler(&word, &name.to_ascii_lowercase()),
+                name,
+            )
+        })
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
@@ -454,4 +364,82 @@ pub(super) fn did_you_mean(near: Option<&str>) -> String {
 fn refuse_word(word: &str, names: &[&str]) -> String {
     let near = nearest(word, names.iter().copied());
     format!("must be one of {}{}", names.join(", "), did_you_mean(near))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apps_are_modules_with_expressions_or_built_in() {
+        for text in [
+            "app",
+            "pkg.mod:app",
+            "mod:attr.sub",
+            "mod:make('a', b=1)",
+            "builtin:echo",
+        ] {
+            assert_eq!(text.parse::<AppPath>().unwrap().to_string(), text);
+        }
+        let path = "a.b:f(':')".parse();
+        let attribute = Some("f(':')".to_owned());
+        assert_eq!(
+            path,
+            Ok(AppPath::Python {
+                module: "a.b".to_owned(),
+                attribute
+            })
+        );
+        for text in [
+            "",
+            ":app",
+            "mod:",
+            "a..b",
+            "./app.py",
+            "my-app",
+            "builtin:",
+            "builtin:x",
+            "builtin",
+        ] {
+            assert!(text.parse::<AppPath>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn allow_lists_are_strict_about_networks() {
+        let list: AllowList = "10.0.0.0/8, ::1,192.0.2.7".parse().unwrap();
+        assert!(list.allows([10, 1, 2, 3].into()));
+        assert!(list.allows("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!list.allows([192, 0, 2, 8].into()));
+        assert_eq!(list.to_string(), "10.0.0.0/8,::1,192.0.2.7");
+        assert_eq!("".parse(), Ok(AllowList::These(Vec::new())));
+        assert_eq!("::1,*".parse(), Ok(AllowList::Everybody));
+        assert_eq!(
+            AllowList::localhost().to_string().parse(),
+            Ok(AllowList::localhost())
+        );
+        let host_bits = "192.168.1.1/24".parse::<AllowList>().unwrap_err();
+        assert!(
+            host_bits.ends_with("the network is 192.168.1.0/24"),
+            "{host_bits}"
+        );
+        assert!("localhost".parse::<AllowList>().is_err());
+    }
+
+    #[test]
+    fn words_are_read_without_case_and_guessed() {
+        assert_eq!("WARNING".parse(), Ok(LogLevel::Warning));
+        assert!(
+            "warn"
+                .parse::<LogLevel>()
+                .unwrap_err()
+                .ends_with("did you mean warning?")
+        );
+        assert_eq!("drop".parse(), Ok(HeaderMapping::Drop));
+        assert_eq!(
+            LogLevel::NAMES,
+            ["debug", "info", "warning", "error", "critical"]
+        );
+        assert!(LogLevel::Debug < LogLevel::Critical);
+    }
 }

@@ -1,1 +1,24 @@
-//! placeholder
+//! HTTP on one connection.
+//!
+//! The way of a request: [`io`] reads it, the [`guard`] passes it or refuses it, hyper parses it, [`service`] makes it
+//! what apps see and calls the app, [`reply`] watches over the answer, [`access`] logs it. [`connections`] keeps the
+//! deadlines of all.
+
+pub mod guard;
+pub mod inlet;
+
+mod access;
+mod connections;
+mod forwarded;
+mod http;
+mod io;
+mod page;
+mod reply;
+mod service;
+
+pub(crate) use self::connections::Connections;
+pub(crate) use self::http::HttpService;
+pub(crate) use self::io::Stream;
+
+#[cfg(test)]
+mod tests;

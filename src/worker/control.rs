@@ -3,11 +3,12 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
 
 use futures_core::Stream;
 use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, send};
 use signal_hook_tokio::Signals;
 use tokio::net::UnixStream;
 
@@ -61,7 +62,8 @@ impl Control {
 
     /// Tells the master. A report that does not fit into the channel's buffer is lost with the master that does not read.
     pub(crate) fn report(&self, report: Report) {
-        let _ = self.channel.try_write(&[report.byte()]);
+        // Not by the runtime's socket: that one writes only once its readiness is known.
+        let _ = send(self.channel.as_raw_fd(), &[report.byte()], MsgFlags::MSG_NOSIGNAL);
     }
 
     /// The next thing told. Cancel safe.

@@ -18,13 +18,22 @@ pub(crate) struct Gate {
     changed: Notify,
     /// Another worker calls for help.
     called: Notify,
+    /// The first connection is there.
+    first: Notify,
 }
 
 impl Gate {
     /// Open, for `limit` connections.
     pub(crate) fn new(limit: usize, row: Row) -> Rc<Self> {
-        let (changed, called) = (Notify::new(), Notify::new());
-        Rc::new(Self { limit, open: Cell::new(0), row, closing: Cell::new(false), changed, called })
+        Rc::new(Self {
+            limit,
+            open: Cell::new(0),
+            row,
+            closing: Cell::new(false),
+            changed: Notify::new(),
+            called: Notify::new(),
+            first: Notify::new(),
+        })
     }
 
     /// Counts one connection more; `None` at the cap.
@@ -86,6 +95,13 @@ impl Gate {
         }
     }
 
+    /// Waits until there is a connection. Cancel safe.
+    pub(crate) async fn any(&self) {
+        while self.open.get() == 0 {
+            self.first.notified().await;
+        }
+    }
+
     /// Waits until all permits are back. Cancel safe.
     pub(crate) async fn empty(&self) {
         while self.open.get() > 0 {
@@ -107,6 +123,9 @@ impl Permit {
         if !self.counted {
             self.counted = true;
             self.gate.row.open_connection();
+            if self.gate.open() == 1 {
+                self.gate.first.notify_waiters();
+            }
         }
     }
 }

@@ -4,7 +4,6 @@ mod accept;
 mod control;
 mod gate;
 
-use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use crate::app::{Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
-use crate::log::AccessSink;
+use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
 use crate::proto::{HttpService, Stream};
 use accept::{Acceptor, Take};
@@ -28,11 +27,6 @@ const BEAT: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_millis(250);
 /// What is left to the clients of a worker whose master died.
 const ORPHAN_GRACE: Duration = Duration::from_millis(500);
-
-thread_local! {
-    /// The access log of this worker, where the hook that runs before each wait finds it.
-    static ACCESS: RefCell<Option<Rc<AccessSink>>> = const { RefCell::new(None) };
-}
 
 /// A worker's whole life, from the fork to its exit code.
 pub(crate) fn run<H: Host>(mut context: WorkerContext, host: H) -> Exit {
@@ -131,10 +125,9 @@ impl<H: Host> Worker<H> {
             at_once,
         )?;
         let access = match &config.accesslog {
-            Some(target) => Some(Rc::new(AccessSink::open(target)?)),
+            Some(target) => Some(AccessSink::open(target)?),
             None => None,
         };
-        ACCESS.set(access.clone());
         let gate = Gate::new(config.worker_connections, row);
         let service = HttpService::new(app, &config, access.clone(), row);
         let worker = Self {
@@ -292,11 +285,12 @@ impl<H: Host> Worker<H> {
     /// Ends connections that are past a deadline; a worker without connections sleeps.
     fn sweep(&self) {
         let service = Rc::clone(&self.service);
+        let gate = Rc::clone(&self.gate);
         self.host.spawn(async move {
             let mut ticks = interval(SWEEP);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                service.connections().any().await;
+                gate.any().await;
                 ticks.tick().await;
                 service.connections().sweep(Instant::now());
             }
@@ -318,13 +312,4 @@ impl<H: Host> Take for To<H> {
             drop(permit);
         });
     }
-}
-
-/// Writes what the turn has gathered for the access log; before each wait.
-fn flush_access() {
-    ACCESS.with_borrow(|access| {
-        if let Some(access) = access {
-            access.flush();
-        }
-    });
 }

@@ -1,0 +1,408 @@
+//! The connections of a worker and their deadlines, without a timer for any of them.
+//!
+//! Each connection notes its phase in a [`Watch`] of plain cells; four times a second the worker sweeps over all of them
+//! and wakes those whose time is over. So a request costs a few stores and no look at the clock.
+//!
+//! *Precision.* Deadlines are counted on a coarse clock that moves with the sweep. They are never early, and late by up
+//! to two sweeps. The clock stands still while the worker does: a sweep moves it by [`STRIDE`] at the most, so that an
+//! app which keeps the thread busy for seconds does not time out clients whose bytes nobody read meanwhile.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::app::{Address, Ends};
+
+/// The most that one sweep moves the clock, in milliseconds.
+const STRIDE: u64 = 500;
+/// How long a draining worker waits for the first request of a connection it has accepted, in milliseconds.
+const DRAIN_FRESH: u64 = 1000;
+/// How long a closed connection is read from, so that the client gets to read our last answer, in milliseconds.
+const LINGER: u64 = 2000;
+/// So much of a request line is kept for the log.
+const LINE: usize = 256;
+
+/// The settings that limit time. Zero switches a limit off.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Between requests.
+    pub keepalive: Duration,
+    /// From the first byte of a head to its end, and from a connection to its first byte.
+    pub header: Duration,
+    /// How far a body may fall behind `min_rate`.
+    pub body: Duration,
+    /// How far the reading of a response may fall behind `min_rate`.
+    pub write: Duration,
+    /// Bytes a second.
+    pub min_rate: u64,
+}
+
+/// What a connection is doing, as far as its deadline goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Accepted, no byte yet.
+    Fresh,
+    /// Between requests.
+    Idle,
+    /// Part of a head is here.
+    Head,
+    /// Waiting for bytes of a body.
+    Receiving,
+    /// The app's turn: no deadline.
+    Handling,
+    /// Closed by us; the client may still be sending.
+    Lingering,
+}
+
+/// Whose time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It idled too long, or lingered: close without a word.
+    Close,
+    /// Its head took too long.
+    SlowHead,
+    /// Its body took too long.
+    SlowBody,
+    /// It does not read its response: cut.
+    SlowReader,
+    /// The worker leaves now: cut.
+    Abort,
+}
+
+/// How far one direction is behind the rate that is asked of it.
+#[derive(Debug, Default)]
+struct Lag {
+    /// We wait for the client.
+    waiting: Cell<bool>,
+    /// In milliseconds of the rate.
+    behind: Cell<u64>,
+}
+
+impl Lag {
+    fn wait(&self) {
+        self.waiting.set(true);
+    }
+
+    fn progress(&self, bytes: usize, rate: u64) {
+        self.waiting.set(false);
+        let behind = self.behind.get();
+        if behind > 0 {
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            let made_up = bytes
+                .saturating_mul(1000)
+                .checked_div(rate)
+                .unwrap_or(u64::MAX);
+            self.behind.set(behind.saturating_sub(made_up));
+        }
+    }
+
+    fn reset(&self) {
+        self.waiting.set(false);
+        self.behind.set(0);
+    }
+
+    fn tick(&self, elapsed: u64, grace: u64) -> bool {
+        if !self.waiting.get() {
+            return false;
+        }
+        let behind = self.behind.get().saturating_add(elapsed);
+        self.behind.set(behind);
+        // One stride more: the wait may have begun just before this tick.
+        behind > grace.saturating_add(STRIDE)
+    }
+}
+
+/// One connection, as the sweep sees it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    ends: Arc<Ends>,
+    clock: Rc<Clock>,
+    phase: Cell<Phase>,
+    since: Cell<u64>,
+    received: Lag,
+    sent: Lag,
+    verdict: Cell<Option<Verdict>>,
+    waker: RefCell<Option<Waker>>,
+    /// The request line of the request being served, as far as it fits.
+    line: RefCell<Vec<u8>>,
+}
+
+/// What all connections of a worker share.
+#[derive(Debug, Default)]
+struct Clock {
+    /// Milliseconds since the worker's first sweep.
+    now: Cell<u64>,
+    draining: Cell<bool>,
+    drained: Cell<u64>,
+    rate: Cell<u64>,
+}
+
+impl Watch {
+    pub(crate) fn ends(&self) -> &Arc<Ends> {
+        &self.ends
+    }
+
+    /// Keeps the waker of the task that serves the connection.
+    pub(crate) fn park(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match &*waker {
+            Some(waker) if waker.will_wake(cx.waker()) => (),
+            _ => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        self.verdict.get()
+    }
+
+    /// The worker finishes: no further request on this connection.
+    pub(crate) fn draining(&self) -> bool {
+        self.clock.draining.get()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Enters a phase, if it is not in it already.
+    pub(crate) fn enter(&self, phase: Phase) {
+        if self.phase.get() != phase {
+            self.phase.set(phase);
+            self.since.set(self.clock.now.get());
+        }
+    }
+
+    /// A request begins.
+    pub(crate) fn begin(&self, head: &[u8]) {
+        self.enter(Phase::Handling);
+        self.received.reset();
+        self.sent.reset();
+        let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+        let head = head.get(..LINE.min(head.len())).unwrap_or_default();
+        let end = memchr::memchr(b'\r', head).unwrap_or(head.len());
+        let mut line = self.line.borrow_mut();
+        line.clear();
+        line.extend_from_slice(head.get(..end).unwrap_or_default());
+    }
+
+    /// The method and target being served, for the log; escaped.
+    pub(crate) fn request(&self) -> String {
+        let line = self.line.borrow();
+        let text = line
+            .strip_suffix(b" HTTP/1.1")
+            .or_else(|| line.strip_suffix(b" HTTP/1.0"));
+        text.unwrap_or(&line).escape_ascii().to_string()
+    }
+
+    /// The body stopped coming.
+    pub(crate) fn await_body(&self) {
+        self.phase.set(Phase::Receiving);
+        self.received.wait();
+    }
+
+    /// So much of the body came.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.phase.set(Phase::Handling);
+        self.received.progress(bytes, self.clock.rate.get());
+    }
+
+    /// The client's end is full.
+    pub(crate) fn await_reader(&self) {
+        self.sent.wait();
+    }
+
+    /// The client's end took so much.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.sent.progress(bytes, self.clock.rate.get());
+    }
+
+    fn tick(&self, elapsed: u64, limits: &Limits) -> Option<Verdict> {
+        let age = self.clock.now.get().saturating_sub(self.since.get());
+        // The phase began up to a stride after the clock's last move.
+        let past = |limit: u64| limit > 0 && age > limit.saturating_add(STRIDE);
+        if limits.write > 0 && self.sent.tick(elapsed, limits.write) {
+            return Some(Verdict::SlowReader);
+        }
+        match self.phase.get() {
+            Phase::Fresh if past(limits.header) => Some(Verdict::Close),
+            Phase::Fresh if self.draining() => {
+                let drained = self
+                    .clock
+                    .now
+                    .get()
+                    .saturating_sub(self.clock.drained.get());
+                (age.min(drained) > DRAIN_FRESH).then_some(Verdict::Close)
+            }
+            Phase::Idle if past(limits.keepalive) => Some(Verdict::Close),
+            Phase::Head if past(limits.header) => Some(Verdict::SlowHead),
+            Phase::Lingering if past(LINGER) => Some(Verdict::Close),
+            Phase::Receiving if limits.body > 0 && self.received.tick(elapsed, limits.body) => {
+                Some(Verdict::SlowBody)
+            }
+            Phase::Fresh
+            | Phase::Idle
+            | Phase::Head
+            | Phase::Receiving
+            | Phase::Handling
+            | Phase::Lingering => None,
+        }
+    }
+}
+
+/// The timeouts in milliseconds.
+#[derive(Debug)]
+struct Limits {
+    keepalive: u64,
+    header: u64,
+    body: u64,
+    write: u64,
+}
+
+/// All connections of a worker.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    slots: RefCell<Slab<Rc<Watch>>>,
+    clock: Rc<Clock>,
+    swept: Cell<Option<Instant>>,
+    limits: Limits,
+}
+
+impl Connections {
+    pub(crate) fn new(timeouts: &Timeouts) -> Rc<Self> {
+        let ms = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let clock = Clock::default();
+        clock.rate.set(timeouts.min_rate);
+        Rc::new(Self {
+            slots: RefCell::default(),
+            clock: Rc::new(clock),
+            swept: Cell::new(None),
+            limits: Limits {
+                keepalive: ms(timeouts.keepalive),
+                header: ms(timeouts.header),
+                body: ms(timeouts.body),
+                write: ms(timeouts.write),
+            },
+        })
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.borrow().len()
+    }
+
+    /// Wakes the connections whose time is over. To be called every 250 ms with the present time.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let before = self.swept.replace(Some(now)).unwrap_or(now);
+        let elapsed = now.saturating_duration_since(before).as_millis();
+        let elapsed = u64::try_from(elapsed).unwrap_or(STRIDE).min(STRIDE);
+        self.clock.now.set(self.clock.now.get() + elapsed);
+        for (_, watch) in &*self.slots.borrow() {
+            if watch.verdict.get().is_none()
+                && let Some(verdict) = watch.tick(elapsed, &self.limits)
+            {
+                watch.verdict.set(Some(verdict));
+                watch.wake();
+            }
+        }
+    }
+
+    /// No more requests: idle connections close now; those with a request, or part of one, are answered with
+    /// `Connection: close`; those that have not sent anything yet have a second for it.
+    pub(crate) fn drain(&self) {
+        self.clock.draining.set(true);
+        self.clock.drained.set(self.clock.now.get());
+        for (_, watch) in &*self.slots.borrow() {
+            if watch.phase() == Phase::Idle {
+                watch.wake();
+            }
+        }
+    }
+
+    /// Cuts every connection and logs each.
+    pub(crate) fn abort_all(&self) {
+        for (_, watch) in &*self.slots.borrow() {
+            let age = self.clock.now.get().saturating_sub(watch.since.get());
+            let peer = Peer(&watch.ends.peer);
+            match watch.phase.get() {
+                Phase::Fresh | Phase::Idle | Phase::Lingering => {
+                    tracing::debug!("Closing idle connection from {peer} after {age} ms");
+                }
+                Phase::Head => {
+                    tracing::warn!(
+                        "Cutting connection from {peer}: half a request after {age} ms"
+                    );
+                }
+                Phase::Receiving | Phase::Handling => {
+                    let request = watch.request();
+                    tracing::warn!("Cutting request {request} from {peer} after {age} ms");
+                }
+            }
+            watch.verdict.set(Some(Verdict::Abort));
+            watch.wake();
+        }
+    }
+
+    /// Enters a connection; it leaves when the entry is dropped.
+    pub(crate) fn enter(self: &Rc<Self>, ends: Arc<Ends>) -> Entry {
+        let watch = Rc::new(Watch {
+            ends,
+            clock: Rc::clone(&self.clock),
+            phase: Cell::new(Phase::Fresh),
+            since: Cell::new(self.clock.now.get()),
+            received: Lag::default(),
+            sent: Lag::default(),
+            verdict: Cell::new(None),
+            waker: RefCell::new(None),
+            line: RefCell::default(),
+        });
+        let key = self.slots.borrow_mut().insert(Rc::clone(&watch));
+        Entry {
+            connections: Rc::clone(self),
+            key,
+            watch,
+        }
+    }
+}
+
+/// A connection's place among the others.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    connections: Rc<Connections>,
+    key: usize,
+    watch: Rc<Watch>,
+}
+
+impl Entry {
+    pub(crate) fn watch(&self) -> &Rc<Watch> {
+        &self.watch
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.connections.slots.borrow_mut().try_remove(self.key);
+    }
+}
+
+/// A client's address as the log writes it: without the port, as Gunicorn's `ip=`.
+pub(crate) struct Peer<'a>(pub(crate) &'a Address);
+
+impl std::fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Address::Tcp(address) => address.ip().fmt(f),
+            Address::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Address::Unix(None) => f.write_str("unix:"),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! HTTP/1 by hyper: what all connections of a worker share, and the task that serves one.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::server::conn::http1;
+use tokio::sync::Notify;
+
+use super::access::Sink;
+use super::connections::{Connections, Peer, Phase, Timeouts, Verdict};
+use super::forwarded::Forwarded;
+use super::guard::Rules;
+use super::io::{Io, Stream, Wire};
+use super::page;
+use super::service::Service;
+use crate::app::{App, Ends};
+use crate::config::Config;
+use crate::scoreboard::Row;
+
+/// hyper's smallest buffer limit.
+const SMALLEST_BUFFER: usize = 8192;
+/// The number of header fields for which hyper needs no memory.
+const FREE_FIELDS: usize = 100;
+/// So much is read and forgotten when a connection is closed that may still be sending.
+const LINGER: usize = 64 * 1024;
+
+/// What all connections of a worker share, whatever the app.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) rules: Rules,
+    pub(crate) forwarded: Forwarded,
+    pub(crate) connections: Rc<Connections>,
+    row: Option<Row>,
+    answered: Cell<u64>,
+    /// The worker is recycled after so many answers; zero is never.
+    enough: u64,
+    recycle: Notify,
+}
+
+impl Shared {
+    /// One request more was answered.
+    pub(crate) fn count(&self) {
+        if let Some(row) = &self.row {
+            row.count_request();
+        }
+        let answered = self.answered.get() + 1;
+        self.answered.set(answered);
+        if answered == self.enough {
+            self.recycle.notify_one();
+        }
+    }
+}
+
+/// The settings that matter here.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) rules: Rules,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) forwarded: Forwarded,
+    pub(crate) max_requests: u64,
+    pub(crate) max_requests_jitter: u64,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        Self {
+            rules: Rules::new(
+                config.limit_request_line,
+                config.limit_request_fields,
+                config.limit_request_field_size,
+                config.limit_request_body,
+                config
+                    .secure_scheme_headers
+                    .iter()
+                    .map(|(name, _)| name.as_str()),
+            ),
+            timeouts: Timeouts {
+                keepalive: config.keepalive,
+                header: config.header_timeout,
+                body: config.body_timeout,
+                write: config.write_timeout,
+                min_rate: config.min_rate,
+            },
+            forwarded: Forwarded::new(
+                config.forwarded_allow_ips.clone(),
+                &config.secure_scheme_headers,
+                &config.forwarder_headers,
+                config.header_map,
+            ),
+            max_requests: config.max_requests,
+            max_requests_jitter: config.max_requests_jitter,
+        }
+    }
+}
+
+/// Serves an app over HTTP/1 on the connections of a worker.
+#[derive(Debug)]
+pub(crate) struct HttpService<A> {
+    pub(crate) app: A,
+    shared: Rc<Shared>,
+    builder: http1::Builder,
+}
+
+impl<A: App> HttpService<A> {
+    /// A service for `app`; counts its answers in `row`, and logs them to `access`.
+    pub(crate) fn new<K: Sink + 'static>(
+        app: A,
+        config: &Config,
+        access: Option<Rc<K>>,
+        row: Row,
+    ) -> Rc<Self> {
+        let access = access.map(|sink| -> Rc<dyn Sink> { sink });
+        Self::with(app, Settings::from(config), access, Some(row))
+    }
+
+    /// The same from the settings that matter.
+    pub(crate) fn with(
+        app: A,
+        settings: Settings,
+        access: Option<Rc<dyn Sink>>,
+        row: Option<Row>,
+    ) -> Rc<Self> {
+        let _ = access;
+        let mut builder = http1::Builder::new();
+        // No timer: the sweep keeps the deadlines. No pipeline_flush: it holds answers back while the next request is
+        // incomplete, and lets a response body grow without end in memory. One flat buffer: cheaper than writev.
+        builder.half_close(true).writev(false);
+        builder.keep_alive(!settings.timeouts.keepalive.is_zero());
+        // The guard refuses first, always.
+        let largest = settings
+            .rules
+            .largest_head()
+            .saturating_add(1)
+            .max(SMALLEST_BUFFER);
+        builder.max_buf_size(largest);
+        if settings.rules.most_fields() > FREE_FIELDS {
+            builder.max_headers(settings.rules.most_fields());
+        }
+        let enough = match (settings.max_requests, settings.max_requests_jitter) {
+            (0, _) => 0,
+            (requests, 0) => requests,
+            // A hasher's random keys are randomness enough.
+            (requests, jitter) => requests
+                .saturating_add(RandomState::new().hash_one(0) % jitter.saturating_add(1)),
+        };
+        let shared = Shared {
+            connections: Connections::new(&settings.timeouts),
+            rules: settings.rules,
+            forwarded: settings.forwarded,
+            row,
+            answered: Cell::new(0),
+            enough,
+            recycle: Notify::new(),
+        };
+        Rc::new(Self {
+            app,
+            shared: Rc::new(shared),
+            builder,
+        })
+    }
+
+    /// All connections being served.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.shared.connections
+    }
+
+    /// Resolves when as many requests were answered as a worker of this configuration may (`max_requests`, and
+    /// `max_requests_jitter`).
+    ///
+    /// *Cancel safety*: call it again; it resolves once.
+    pub(crate) fn recycle(&self) -> impl Future<Output = ()> + 'static {
+        let shared = Rc::clone(&self.shared);
+        async move { shared.recycle.notified().await }
+    }
+
+    /// Serves one connection to its end. Never panics, whatever the app does.
+    ///
+    /// *Cancel safety*: dropping the future cuts the connection and abandons its request.
+    pub(crate) fn serve(
+        self: &Rc<Self>,
+        stream: Stream,
+        ends: Ends,
+    ) -> impl Future<Output = ()> + 'static {
+        let ends = Arc::new(ends);
+        let trusted = self.shared.forwarded.trusts(&ends.peer);
+        let entry = self.shared.connections.enter(ends);
+        let wire = Rc::new(Wire::new(Rc::clone(&self.shared), entry, stream, trusted));
+        let service = Service::new(Rc::clone(self), Rc::clone(&wire));
+        let connection = self.builder.serve_connection(Io(Rc::clone(&wire)), service);
+        async move {
+            let end = {
+                let mut connection = pin!(connection);
+                poll_fn(|cx| turn(connection.as_mut(), &wire, cx)).await
+            };
+            match end {
+                End::Cut => wire.reset_on_close(),
+                End::Finished => close(&wire).await,
+            }
+        }
+    }
+}
+
+/// How the library's part of a connection ended.
+enum End {
+    /// In order, or by a refusal that is still to be answered.
+    Finished,
+    /// Not to be spoken on any more.
+    Cut,
+}
+
+/// One turn of the connection: the library does what it can, then the answers it has gathered are sent.
+fn turn<C>(connection: Pin<&mut C>, wire: &Wire, cx: &mut Context<'_>) -> Poll<End>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let watch = wire.watch();
+    watch.park(cx);
+    match watch.verdict() {
+        Some(Verdict::SlowReader) => {
+            tracing::debug!(
+                "Client {} does not read its response",
+                Peer(&watch.ends().peer)
+            );
+            return Poll::Ready(End::Cut);
+        }
+        Some(Verdict::Abort) => return Poll::Ready(End::Cut),
+        Some(Verdict::Close | Verdict::SlowHead | Verdict::SlowBody) | None => (),
+    }
+    match catch_unwind(AssertUnwindSafe(|| connection.poll(cx))) {
+        Ok(Poll::Pending) => match wire.poll_flush(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        },
+        Ok(Poll::Ready(Ok(()))) => Poll::Ready(End::Finished),
+        Ok(Poll::Ready(Err(error))) if error.is_user() => Poll::Ready(End::Cut),
+        Ok(Poll::Ready(Err(error))) => {
+            tracing::debug!(
+                "Connection from {} ended: {}",
+                Peer(&watch.ends().peer),
+                crate::error::chain(&error)
+            );
+            Poll::Ready(End::Finished)
+        }
+        Err(_) => {
+            tracing::error!("Panic while serving request {}", watch.request());
+            Poll::Ready(End::Cut)
+        }
+    }
+}
+
+/// What is left to say after the library's part: gathered answers, the answer to a refused request. Then the connection
+/// is closed, and if the client may be sending still, only after it has had the time to read.
+async fn close(wire: &Wire) {
+    let watch = wire.watch();
+    let page = wire.refusal().map(|refusal| {
+        tracing::warn!(
+            "Invalid request from ip={}: {}",
+            Peer(&watch.ends().peer),
+            refusal.reason
+        );
+        page::raw(refusal.status, refusal.reason)
+    });
+    let mut sent = 0;
+    let spoken = poll_fn(|cx| {
+        watch.park(cx);
+        if let Some(Verdict::SlowReader | Verdict::Abort) = watch.verdict() {
+            return Poll::Ready(false);
+        }
+        if ready!(wire.poll_flush(cx)).is_err() {
+            return Poll::Ready(false);
+        }
+        wire.poll_send(cx, page.as_deref().unwrap_or_default(), &mut sent)
+            .map(|result| result.is_ok())
+    })
+    .await;
+    if !spoken {
+        return wire.reset_on_close();
+    }
+    if !wire.must_linger() {
+        return;
+    }
+    let mut discarded = 0;
+    watch.enter(Phase::Lingering);
+    let shut = poll_fn(|cx| wire.poll_shutdown(cx)).await.is_ok();
+    if shut {
+        poll_fn(|cx| {
+            watch.park(cx);
+            while watch
+                .verdict()
+                .is_none_or(|verdict| verdict != Verdict::Close && verdict != Verdict::Abort)
+                && discarded < LINGER
+            {
+                match ready!(wire.poll_discard(cx)) {
+                    Ok(0) | Err(_) => break,
+                    Ok(bytes) => discarded += bytes,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,385 @@
+//! One connection's socket as the HTTP library sees it: the guard stands in its reads, answers to pipelined requests are
+//! gathered in its writes.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::StatusCode;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::connections::{Entry, Phase, Verdict, Watch};
+use super::guard::{Facts, Place, Refusal};
+use super::http::Shared;
+use super::inlet::Inlet;
+use crate::app::{BodyError, Fate};
+
+/// Bytes read from a socket at a time, at most.
+const SCRATCH: usize = 64 * 1024;
+/// Answers to pipelined requests are sent when they are so many bytes.
+const GATHER: usize = 16 * 1024;
+/// A response body waits while so many of its bytes are not sent yet.
+const BACKLOG: usize = 64 * 1024;
+
+thread_local! {
+    /// Reads complete at once, so one buffer serves all connections of a worker.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A unix socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    /// The next close sends a reset, so that the client cannot take what it has for all there is.
+    fn reset_on_close(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ = stream.set_zero_linger();
+        }
+    }
+}
+
+/// All that belongs to one connection, shared by the task, the library's side of the socket, and the request.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) shared: Rc<Shared>,
+    entry: Entry,
+    stream: RefCell<Stream>,
+    inlet: RefCell<Inlet>,
+    /// Answers that wait for those after them.
+    out: RefCell<Vec<u8>>,
+    /// Bytes of a response body that have been handed to the library and not yet to the socket.
+    backlog: Cell<usize>,
+    /// A response body waits for the backlog to shrink.
+    throttled: Cell<bool>,
+    /// The client has closed its half.
+    ended: Cell<bool>,
+    /// Where the body being received learns why it ended.
+    fate: RefCell<Option<Arc<Fate>>>,
+    /// The peer may be believed.
+    pub(crate) trusted: bool,
+}
+
+impl Wire {
+    pub(crate) fn new(shared: Rc<Shared>, entry: Entry, stream: Stream, trusted: bool) -> Self {
+        Self {
+            shared,
+            entry,
+            stream: RefCell::new(stream),
+            inlet: RefCell::default(),
+            out: RefCell::default(),
+            backlog: Cell::new(0),
+            throttled: Cell::new(false),
+            ended: Cell::new(false),
+            fate: RefCell::default(),
+            trusted,
+        }
+    }
+
+    pub(crate) fn watch(&self) -> &Rc<Watch> {
+        self.entry.watch()
+    }
+
+    /// What the guard knows of the request being served.
+    pub(crate) fn facts(&self) -> Facts {
+        self.inlet.borrow().facts()
+    }
+
+    /// The fate of the body that is about to be received.
+    pub(crate) fn fate(&self) -> Arc<Fate> {
+        let fate = Arc::<Fate>::default();
+        *self.fate.borrow_mut() = Some(Arc::clone(&fate));
+        fate
+    }
+
+    /// Why the request must not be answered by the app any more: its body was refused or cut.
+    pub(crate) fn spoilt(&self) -> Option<Refusal> {
+        let inlet = self.inlet.borrow();
+        match inlet.refusal() {
+            Some((refusal, Place::Body)) => Some(refusal),
+            Some((_, Place::Head)) => None,
+            None if self.ended.get() && inlet.in_body() => Some(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "incomplete request body",
+            )),
+            None => None,
+        }
+    }
+
+    /// A request that did not reach the app, and is for us to answer.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match self.inlet.borrow().refusal() {
+            Some((refusal, Place::Head)) => Some(refusal),
+            Some((_, Place::Body)) | None => None,
+        }
+    }
+
+    /// The client may still be sending what nobody will read.
+    pub(crate) fn must_linger(&self) -> bool {
+        let inlet = self.inlet.borrow();
+        !self.ended.get() && (inlet.refusal().is_some() || inlet.in_body() || !inlet.is_empty())
+    }
+
+    /// A response body hands on so many bytes.
+    pub(crate) fn hand_on(&self, bytes: usize) {
+        self.backlog.set(self.backlog.get() + bytes);
+    }
+
+    /// A response body must wait; its task is woken when the client has read enough.
+    pub(crate) fn throttle(&self) -> bool {
+        let full = self.backlog.get() >= BACKLOG;
+        if full {
+            self.throttled.set(true);
+        }
+        full
+    }
+
+    /// The next close is to be seen as a failure.
+    pub(crate) fn reset_on_close(&self) {
+        self.stream.borrow().reset_on_close();
+    }
+
+    /// Sends `bytes` from `*sent` on.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        sent: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        while let Some(rest) = bytes.get(*sent..).filter(|rest| !rest.is_empty()) {
+            *sent += ready!(self.poll_socket(cx, rest))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the gathered answers.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut out = self.out.borrow_mut();
+        if out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut sent = 0;
+        let result = self.poll_send(cx, &out, &mut sent);
+        if sent == out.len() && out.capacity() > GATHER {
+            *out = Vec::new();
+        } else {
+            out.drain(..sent);
+        }
+        result
+    }
+
+    /// Tells the client that no more will come.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.borrow_mut().poll_shutdown(cx)
+    }
+
+    /// Reads and forgets; how many bytes, zero at the end.
+    pub(crate) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(self.stream.borrow_mut().poll_read(cx, &mut buffer))?;
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    }
+
+    fn poll_socket(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.stream.borrow_mut().poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) if !bytes.is_empty() => {
+                Poll::Ready(Err(io::ErrorKind::WriteZero.into()))
+            }
+            Poll::Ready(Ok(sent)) => {
+                self.watch().sent(sent);
+                self.backlog.set(self.backlog.get().saturating_sub(sent));
+                if self.throttled.get() && self.backlog.get() < BACKLOG {
+                    self.throttled.set(false);
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Ready(Ok(sent))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.watch().await_reader();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        to: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let rules = &self.shared.rules;
+        let watch = self.watch();
+        let inlet = &mut *self.inlet.borrow_mut();
+        loop {
+            let clear = inlet.take(rules, |head| watch.begin(head));
+            let taken = clear.len().min(to.remaining());
+            if let Some(clear) = clear.get(..taken).filter(|clear| !clear.is_empty()) {
+                to.put_slice(clear);
+                inlet.consume(taken);
+                return Poll::Ready(Ok(()));
+            }
+            if inlet.refusal().is_some() || self.ended.get() {
+                self.seal(inlet);
+                return Poll::Ready(Ok(()));
+            }
+            let body = inlet.in_body();
+            let room = if inlet.is_empty() {
+                to.remaining().min(SCRATCH)
+            } else {
+                SCRATCH
+            };
+            let read = BUFFER.with_borrow_mut(|buffer| {
+                let mut buffer = ReadBuf::new(buffer.get_mut(..room).unwrap_or_default());
+                ready!(self.stream.borrow_mut().poll_read(cx, &mut buffer))?;
+                let bytes = buffer.filled();
+                let pass = inlet.offer(rules, bytes, |head| watch.begin(head));
+                to.put_slice(bytes.get(..pass).unwrap_or_default());
+                Poll::Ready(Ok::<_, io::Error>((bytes.len(), pass)))
+            });
+            match read {
+                Poll::Ready(Ok((0, _))) => self.ended.set(true),
+                Poll::Ready(Ok((read, pass))) => {
+                    if body {
+                        watch.received(read);
+                    }
+                    if pass > 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    self.ended.set(true);
+                    self.seal(inlet);
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => ready!(self.wait(inlet)),
+            }
+        }
+    }
+
+    /// Nothing to read. `Ready` if it is not worth waiting for more: look again at the inlet and at `ended`.
+    fn wait(&self, inlet: &mut Inlet) -> Poll<()> {
+        let watch = self.watch();
+        let verdict = watch.verdict();
+        if inlet.is_idle() {
+            let fresh = watch.phase() == Phase::Fresh;
+            if verdict.is_some() || (watch.draining() && !fresh) {
+                self.ended.set(true);
+                return Poll::Ready(());
+            }
+            if !fresh {
+                watch.enter(Phase::Idle);
+            }
+        } else if inlet.in_body() {
+            if verdict == Some(Verdict::SlowBody) {
+                inlet.refuse(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body timed out"));
+                return Poll::Ready(());
+            }
+            watch.await_body();
+        } else {
+            if verdict == Some(Verdict::SlowHead) {
+                inlet.refuse(Refusal::new(StatusCode::REQUEST_TIMEOUT, "head timed out"));
+                return Poll::Ready(());
+            }
+            watch.enter(Phase::Head);
+        }
+        Poll::Pending
+    }
+
+    /// The library is about to see the end: tells the body why.
+    fn seal(&self, inlet: &Inlet) {
+        let Some(fate) = self.fate.borrow_mut().take() else {
+            return;
+        };
+        let error = match inlet.refusal() {
+            Some((refusal, Place::Body)) => match refusal.status {
+                StatusCode::PAYLOAD_TOO_LARGE => BodyError::TooLarge,
+                StatusCode::REQUEST_TIMEOUT => BodyError::TimedOut,
+                _ => BodyError::Broken(refusal.reason),
+            },
+            Some((_, Place::Head)) | None => BodyError::Cut,
+        };
+        fate.seal(error);
+    }
+}
+
+/// The library's side of a connection.
+#[derive(Debug)]
+pub(crate) struct Io(pub(crate) Rc<Wire>);
+
+impl Read for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_read(cx, &mut buf)
+    }
+}
+
+impl Write for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wire = &self.0;
+        let gathered = wire.out.borrow().len();
+        if gathered == 0 && (buf.len() >= GATHER || wire.inlet.borrow().is_empty()) {
+            return wire.poll_socket(cx, buf);
+        }
+        // More requests wait behind this one: their answers leave together, when `poll_flush` is called at the end of
+        // the turn.
+        if gathered + buf.len() > GATHER {
+            ready!(wire.poll_flush(cx))?;
+        }
+        wire.out.borrow_mut().extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    /// The connection's task flushes after each turn of the library.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// The connection's task decides how to close.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,41 @@
+//! Answers that are ours and not the app's: small HTML pages like Gunicorn's.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+
+/// The page for `status`. `reason` must be a text of ours: it is not escaped.
+fn html(status: StatusCode, reason: &str) -> String {
+    let title = status.canonical_reason().unwrap_or("Error");
+    format!(
+        "<html>\n  <head>\n    <title>{title}</title>\n  </head>\n  <body>\n    \
+         <h1><p>{title}</p></h1>\n    {reason}\n  </body>\n</html>\n"
+    )
+}
+
+/// The page as a response that closes the connection.
+pub(super) fn response(status: StatusCode, reason: &str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(html(status, reason)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The page as bytes, for a request that never became one.
+pub(super) fn raw(status: StatusCode, reason: &str) -> Vec<u8> {
+    let page = html(status, reason);
+    format!(
+        "HTTP/1.1 {} {}\r\nserver: {}\r\nconnection: close\r\ncontent-type: text/html\r\n\
+         content-length: {}\r\n\r\n{page}",
+        status.as_str(),
+        status.canonical_reason().unwrap_or("Error"),
+        super::reply::SERVER_NAME,
+        page.len(),
+    )
+    .into_bytes()
+}

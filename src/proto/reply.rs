@@ -1,0 +1,304 @@
+//! The app's response, held to what HTTP allows and to what the app itself announced.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::io::Wire;
+use crate::error::{AnyError, chain};
+
+/// What the `Server` field says.
+pub(super) const SERVER_NAME: &str = "rgun-async";
+
+/// A response body is handed on in pieces of so many bytes, however large the app's are.
+const PIECE: usize = 64 * 1024;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// What an app's response may not be; found before its head is sent.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("the app answered with the interim status {0}")]
+    Interim(StatusCode),
+    #[error("the app's Content-Length is not one number")]
+    Length,
+    #[error("the app's body has {body} bytes, its Content-Length is {announced}")]
+    Short { body: u64, announced: u64 },
+}
+
+/// Why a response was cut after its head.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error("the app's body ended {0} bytes before its Content-Length")]
+    Short(u64),
+    #[error("the app panicked")]
+    Panic,
+    #[error("the request was refused while it was being answered")]
+    Spoilt,
+}
+
+/// What the fields of a response come to.
+#[derive(Debug, Default)]
+struct Fields {
+    length: Option<u64>,
+    close: bool,
+    connection: bool,
+    server: bool,
+    /// Fields that only a server may set.
+    hop: bool,
+}
+
+impl Fields {
+    fn read(headers: &HeaderMap) -> Result<Self, Fault> {
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            if *name == CONTENT_LENGTH {
+                let length = std::str::from_utf8(value.as_bytes())
+                    .ok()
+                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+                    .and_then(|text| text.parse().ok())
+                    .ok_or(Fault::Length)?;
+                if fields
+                    .length
+                    .replace(length)
+                    .is_some_and(|before| before != length)
+                {
+                    return Err(Fault::Length);
+                }
+            } else if *name == SERVER {
+                fields.server = true;
+            } else if *name == CONNECTION {
+                fields.connection = true;
+                fields.close |= has_token(value, b"close");
+            } else if *name == TRANSFER_ENCODING
+                || *name == UPGRADE
+                || *name == TE
+                || *name == KEEP_ALIVE
+            {
+                fields.hop = true;
+            }
+        }
+        Ok(fields)
+    }
+}
+
+fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
+    value
+        .as_bytes()
+        .split(|&byte| byte == b',')
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// The app's response as it may be sent. `head`: the request's method is HEAD.
+pub(super) fn seal<B>(
+    response: Response<B>,
+    wire: &Rc<Wire>,
+    head: bool,
+) -> Result<Response<Reply<B>>, Fault>
+where
+    B: Body<Data = Bytes, Error = AnyError>,
+{
+    let (mut parts, body) = response.into_parts();
+    let status = parts.status;
+    if status.is_informational() {
+        return Err(Fault::Interim(status));
+    }
+    let fields = Fields::read(&parts.headers)?;
+    let exact = body.size_hint().exact();
+    let bodiless =
+        head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    if !bodiless
+        && let (Some(announced), Some(body)) = (fields.length, exact)
+        && body < announced
+    {
+        return Err(Fault::Short { body, announced });
+    }
+    if head
+        && fields.length.is_none()
+        && let Some(exact) = exact.filter(|&exact| exact > 0)
+    {
+        parts.headers.insert(CONTENT_LENGTH, exact.into());
+    }
+    settle(&mut parts.headers, &fields, wire);
+    let length = fields.length.or(exact);
+    let body = if bodiless {
+        Reply::new(None, Some(0), wire)
+    } else {
+        Reply::new(Some(body), length, wire)
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// A page of ours in the place of the app's response.
+pub(super) fn page<B>(
+    page: Response<Bytes>,
+    wire: &Rc<Wire>,
+    head: bool,
+) -> Response<Reply<B>> {
+    let (mut parts, bytes) = page.into_parts();
+    parts
+        .headers
+        .insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    parts.headers.insert(CONTENT_LENGTH, length.into());
+    let mut body = Reply::new(None, Some(if head { 0 } else { length }), wire);
+    body.rest = if head { Bytes::new() } else { bytes };
+    Response::from_parts(parts, body)
+}
+
+/// Leaves the app's fields, but for those that are the server's to set.
+fn settle(headers: &mut HeaderMap, fields: &Fields, wire: &Wire) {
+    if fields.hop {
+        for name in [TRANSFER_ENCODING, UPGRADE, TE, KEEP_ALIVE] {
+            headers.remove(name);
+        }
+    }
+    if fields.close || wire.watch().draining() {
+        headers.insert(CONNECTION, CLOSE);
+    } else if fields.connection {
+        headers.remove(CONNECTION);
+    }
+    if !fields.server {
+        headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    }
+}
+
+pin_project! {
+    /// A response's body on its way to the client.
+    pub(crate) struct Reply<B> {
+        #[pin]
+        body: Option<B>,
+        // What is left of the app's last piece.
+        rest: Bytes,
+        // Bytes that are still to come from the app, if they are known.
+        left: Option<u64>,
+        // What `left` was at first.
+        length: Option<u64>,
+        wire: Rc<Wire>,
+    }
+}
+
+impl<B> Reply<B> {
+    fn new(body: Option<B>, length: Option<u64>, wire: &Rc<Wire>) -> Self {
+        Self {
+            body,
+            rest: Bytes::new(),
+            left: length,
+            length,
+            wire: Rc::clone(wire),
+        }
+    }
+}
+
+impl<B> Body for Reply<B>
+where
+    B: Body<Data = Bytes, Error = AnyError>,
+{
+    type Data = Bytes;
+    type Error = AnyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
+        let mut this = self.project();
+        if this.wire.throttle() {
+            return Poll::Pending;
+        }
+        while let Some(body) = this.body.as_mut().as_pin_mut() {
+            if !this.rest.is_empty() && *this.left != Some(0) {
+                break;
+            }
+            if this.wire.spoilt().is_some() {
+                return Poll::Ready(Some(Err(Cut::Spoilt.into())));
+            }
+            let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));
+            let error = match polled {
+                Ok(Poll::Pending) if this.rest.is_empty() => return Poll::Pending,
+                // The last byte is here; the client need not wait for what the app does after it.
+                Ok(Poll::Pending) => break,
+                Ok(Poll::Ready(None)) => {
+                    this.body.set(None);
+                    match *this.left {
+                        Some(left) if left > 0 => Cut::Short(left).into(),
+                        _ => break,
+                    }
+                }
+                Ok(Poll::Ready(Some(Ok(frame)))) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => continue,
+                    Ok(data) => {
+                        take(this.rest, this.left, data, this.wire);
+                        if *this.left == Some(0)
+                            && this
+                                .body
+                                .as_ref()
+                                .as_pin_ref()
+                                .is_none_or(|body| body.is_end_stream())
+                        {
+                            this.body.set(None);
+                        }
+                        continue;
+                    }
+                    // Trailers end a body; with a length there is no room for them.
+                    Err(frame) if this.length.is_none() => {
+                        this.body.set(None);
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    Err(_) => continue,
+                },
+                Ok(Poll::Ready(Some(Err(error)))) => error,
+                Err(_) => Cut::Panic.into(),
+            };
+            let request = this.wire.watch().request();
+            tracing::error!("Error handling request {request}: {}", chain(&*error));
+            return Poll::Ready(Some(Err(error)));
+        }
+        if this.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let piece = this.rest.split_to(PIECE.min(this.rest.len()));
+        this.wire.hand_on(piece.len());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+            && match &self.body {
+                None => true,
+                Some(body) => self.left.is_none_or(|left| left == 0) && body.is_end_stream(),
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// Takes the app's `data`, as far as its announced length has room for it.
+fn take(rest: &mut Bytes, left: &mut Option<u64>, mut data: Bytes, wire: &Wire) {
+    if let Some(left) = left {
+        let room = usize::try_from(*left).unwrap_or(usize::MAX);
+        if data.len() > room {
+            tracing::error!(
+                "Error handling request {}: the app's body is {} bytes longer than its \
+                 Content-Length",
+                wire.watch().request(),
+                data.len() - room
+            );
+            data.truncate(room);
+        }
+        *left = left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
+    }
+    if !data.is_empty() {
+        *rest = data;
+    }
+}
