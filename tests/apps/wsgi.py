@@ -279,7 +279,8 @@ def not_read(environ, start_response):
 def thread(environ, start_response):
     """Where the app runs: its thread and the greenlet hub, if there is one."""
     said = {
-        "main": threading.current_thread() is threading.main_thread(),
+        # A greenlet is no Thread object of its own, so ask the system which thread this is.
+        "main": threading.get_native_id() == os.getpid(),
         "gevent": "gevent" in sys.modules,
         "executable": sys.executable,
         "prefix": sys.prefix,
