@@ -1,0 +1,6 @@
+"""The smallest WSGI app."""
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "12")])
+    return [b"hello world!"]

@@ -1,0 +1,6 @@
+"""An app by a dotted path."""
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [__name__.encode()]

@@ -1,0 +1,222 @@
+//! `--worker-connections` is a hard cap; connections spread evenly; one connection wakes one worker.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{
+    Client, Rgun, Server, answer, millis, patience, process, quiet, secs, until,
+};
+
+#[test]
+fn the_cap_is_hard_and_the_backlog_queues() {
+    for (app, workers) in [("builtin:hello", 1), ("builtin:hello", 3), ("wsgi:app", 1)] {
+        let server = Rgun::app(app)
+            .args(["--worker-connections", "10", "--keep-alive", "60"])
+            .workers(workers)
+            .start();
+        let mut held: Vec<Client> = (0..10 * workers)
+            .map(|_| {
+                let mut client = server.connect();
+                assert_eq!(client.get("/hello").status(), 200);
+                client
+            })
+            .collect();
+        // One more connects, for the kernel takes it, and waits.
+        let mut queued: Vec<Client> = (0..5)
+            .map(|_| {
+                let mut client = server.connect();
+                client.send_get("/hello");
+                client
+            })
+            .collect();
+        assert!(
+            queued[0].stays_silent_for(millis(700)),
+            "{app}: the cap is not hard"
+        );
+        let established = process::established(server.port());
+        for pid in server.worker_pids() {
+            assert_eq!(process::holds(pid, &established), 10, "{app}");
+        }
+        // Each that leaves makes room for one.
+        for client in &mut queued {
+            drop(held.pop());
+            assert_eq!(client.response().text(), "hello world!");
+        }
+        drop(held);
+    }
+}
+
+#[test]
+fn a_cap_of_one_serves_one_after_the_other() {
+    let server = Rgun::app("builtin:hello")
+        .args(["--worker-connections", "1"])
+        .workers(1)
+        .start();
+    let mut first = server.connect();
+    assert_eq!(first.get("/").status(), 200);
+    let mut second = server.connect();
+    second.send_get("/");
+    assert!(second.stays_silent_for(millis(300)));
+    drop(first);
+    assert_eq!(second.response().status(), 200);
+}
+
+/// How many connections each worker holds, once they hold `count` together.
+fn shares(server: &Server, count: usize) -> Vec<usize> {
+    let pids = server.worker_pids();
+    answer("the workers have accepted all", patience(), || {
+        let established = process::established(server.port());
+        let held: Vec<usize> = pids
+            .iter()
+            .map(|&pid| process::holds(pid, &established))
+            .collect();
+        (held.iter().sum::<usize>() == count).then_some(held)
+    })
+}
+
+#[track_caller]
+fn assert_even(how: &str, shares: &[usize]) {
+    let (Some(least), Some(most)) = (shares.iter().min(), shares.iter().max()) else {
+        panic!("no workers")
+    };
+    // 1.2 times, in whole numbers.
+    assert!(most * 10 <= least * 12, "{how}: {shares:?}");
+}
+
+/// 1,000 connections over 9 workers, first one by one, then all at once.
+fn spread(rgun: Rgun) {
+    let server = rgun.workers(9).args(["--keep-alive", "60"]).start();
+    let mut paced: Vec<Client> = Vec::new();
+    for _ in 0..1000 {
+        let mut client = server.connect();
+        assert_eq!(client.get("/").status(), 200);
+        paced.push(client);
+    }
+    let held = shares(&server, 1000);
+    assert_even("paced", &held);
+    drop(paced);
+    until("all have left", patience(), || {
+        process::established(server.port()).is_empty()
+    });
+
+    let mut burst: Vec<Client> = (0..1000).map(|_| server.connect()).collect();
+    for client in &mut burst {
+        client.send_get("/");
+    }
+    for client in &mut burst {
+        assert_eq!(client.response().status(), 200);
+    }
+    assert_even("burst", &shares(&server, 1000));
+}
+
+#[test]
+fn a_thousand_connections_spread_evenly_over_nine_workers() {
+    let _quiet = quiet();
+    spread(Rgun::app("builtin:hello"));
+}
+
+#[test]
+fn they_spread_evenly_over_python_workers_too() {
+    let _quiet = quiet();
+    spread(Rgun::app("hello:app").args(["-k", "sync"]));
+    spread(Rgun::app("hello:app").args(["-k", "gevent"]));
+}
+
+#[test]
+fn a_worker_that_comes_later_gets_its_share() {
+    let _quiet = quiet();
+    let server = Rgun::app("builtin:hello")
+        .workers(3)
+        .args(["--keep-alive", "60"])
+        .start();
+    let mut clients: Vec<Client> = (0..60).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status(), 200);
+    }
+    // What the dead one held is no longer counted as held.
+    let killed = server.worker_pids()[0];
+    process::signal(killed, Signal::SIGKILL);
+    server.wait_ready(4);
+    let mut more: Vec<Client> = (0..60).map(|_| server.connect()).collect();
+    for client in &mut more {
+        assert_eq!(client.get("/").status(), 200);
+    }
+    let workers = server.wait_for_workers(3);
+    let established = process::established(server.port());
+    let held: Vec<usize> = workers
+        .iter()
+        .map(|&pid| process::holds(pid, &established))
+        .collect();
+    let (least, most) = (held.iter().min(), held.iter().max());
+    assert!(least >= Some(&20) && most <= Some(&45), "{held:?}");
+}
+
+/// How often these processes went to sleep so far.
+fn sleeps(pids: &[i32]) -> u64 {
+    pids.iter()
+        .map(|&pid| process::status(pid, "voluntary_ctxt_switches"))
+        .sum()
+}
+
+#[test]
+fn one_connection_wakes_one_worker() {
+    let _quiet = quiet();
+    let server = Rgun::app("builtin:hello").workers(9).start();
+    let workers = server.wait_for_workers(9);
+    assert_eq!(server.get("/").response().status(), 200);
+
+    // What they do by themselves: heartbeats and the like.
+    let before = sleeps(&workers);
+    std::thread::sleep(Duration::from_secs(2));
+    let idle_per_second = (sleeps(&workers) - before).div_ceil(2);
+
+    let (before, started) = (sleeps(&workers), Instant::now());
+    for _ in 0..200 {
+        let mut client = server.connect();
+        let answer = client.ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(answer.status(), 200);
+        assert!(client.closes_within(secs(5)));
+    }
+    let by_themselves = idle_per_second * (started.elapsed().as_secs() + 1);
+    let woken = (sleeps(&workers) - before).saturating_sub(by_themselves);
+    // The connection, its request and its end wake one worker each; all nine at each would be 1,800 and more.
+    assert!(woken < 1000, "{woken} times for 200 connections");
+}
+
+#[test]
+fn idle_workers_sleep() {
+    let _quiet = quiet();
+    for (app, driver) in [
+        ("builtin:hello", "sync"),
+        ("wsgi:app", "sync"),
+        ("wsgi:app", "gevent"),
+    ] {
+        let server = Rgun::app(app).args(["-k", driver]).workers(2).start();
+        let workers = server.wait_for_workers(2);
+        assert_eq!(server.get("/hello").response().status(), 200);
+        let before: u64 = workers.iter().map(|&pid| process::ticks(pid)).sum();
+        std::thread::sleep(Duration::from_secs(2));
+        let used = workers.iter().map(|&pid| process::ticks(pid)).sum::<u64>() - before;
+        assert!(
+            used <= 10,
+            "{app} {driver}: {used} hundredths of a second of 400"
+        );
+    }
+}
+
+#[test]
+fn max_requests_replaces_a_worker_and_loses_nothing() {
+    let server = Rgun::app("hello:app")
+        .workers(2)
+        .args(["--max-requests", "20", "--max-requests-jitter", "5"])
+        .start();
+    for _ in 0..200 {
+        assert_eq!(server.get("/").response().status(), 200);
+    }
+    server.wait_for_lines("Autorestarting worker after current request.", 6);
+    until("workers were replaced", patience(), || {
+        server.booted().len() >= 8
+    });
+    assert_eq!(server.count_lines("[ERROR]"), 0);
+}

@@ -1,0 +1,20 @@
+//! Black-box tests: each starts the real binary and speaks to it as its users do, by sockets, signals and its log.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the bans protect the forking server; this process never forks, and polls with deadlines"
+)]
+
+mod harness;
+
+mod access_log;
+mod boot;
+mod faults;
+mod heartbeat;
+mod http;
+mod http_vectors;
+mod layers;
+mod limits;
+mod listeners;
+mod load;
+mod python;
+mod signals;
