@@ -230,7 +230,10 @@ impl Watch {
     }
 
     fn drained_for(&self) -> u64 {
-        self.clock.now.get().saturating_sub(self.clock.drained.get())
+        self.clock
+            .now
+            .get()
+            .saturating_sub(self.clock.drained.get())
     }
 
     fn tick(&self, elapsed: u64, limits: &Limits) -> Option<Verdict> {
