@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid};
 
 use crate::channel::{Generation, WorkerContext};
 use crate::cli::{self, Loaded, Program, Sources};
@@ -55,7 +55,11 @@ pub(crate) fn run(
             // Nobody is left to tell where the standard streams are gone.
             let _ = match outcome.exit() {
                 Exit::Done => io::stdout().write_all(text.as_bytes()),
-                _ => io::stderr().write_all(text.as_bytes()),
+                Exit::Config
+                | Exit::Usage
+                | Exit::WorkerBoot
+                | Exit::AppLoad
+                | Exit::Internal => io::stderr().write_all(text.as_bytes()),
             };
             return outcome.exit();
         }
@@ -111,9 +115,10 @@ fn check(config: &Config, parts: &Parts) -> Exit {
     }
     apply_environment(config, None);
     // Gunicorn's `--check-config` knows two codes.
-    match (parts.check)(config) {
-        Exit::Done => Exit::Done,
-        _ => Exit::Config,
+    if (parts.check)(config) == Exit::Done {
+        Exit::Done
+    } else {
+        Exit::Config
     }
 }
 
@@ -123,8 +128,13 @@ fn serve(
     loaded: Loaded,
     parts: Parts,
 ) -> Result<Exit, Failure> {
-    let Loaded { config, notes, .. } = loaded;
-    let (inherited, parent) = inherited(&config)?;
+    let Loaded {
+        config,
+        notes,
+        file,
+        ..
+    } = loaded;
+    let (inherited, parent) = inherited()?;
     enter_directory(&config)?;
     apply_environment(&config, None);
     if config.daemon && parent.is_none() {
@@ -144,6 +154,9 @@ fn serve(
     }
     for note in notes {
         tracing::warn!("{note}");
+    }
+    if let Some(file) = file {
+        tracing::debug!("configuration file: {}", file.display());
     }
     let signals = Signals::block()
         .map_err(|error| Failure::config(format!("cannot block signals: {error}")))?;
@@ -237,7 +250,7 @@ fn apply_environment(config: &Config, before: Option<&Config>) {
 }
 
 /// Sockets from an old master (`RGUN_FD`) or a socket manager (`LISTEN_FDS`, systemd), and the old master.
-fn inherited(config: &Config) -> Result<(Given, Option<Pid>), Failure> {
+fn inherited() -> Result<(Given, Option<Pid>), Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let parent = variable(PARENT)
         .and_then(|text| text.parse().ok())
@@ -267,8 +280,25 @@ fn inherited(config: &Config) -> Result<(Given, Option<Pid>), Failure> {
     for name in [FDS, PARENT, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
         unset_env(name);
     }
-    let _ = config;
     Ok((given, parent))
+}
+
+/// Workers of another identity must be able to reopen the logs that the master made.
+fn give_logs_away(config: &Config, owner: (Option<Uid>, Option<Gid>)) -> Result<(), Failure> {
+    let (user, group) = owner;
+    if user.is_none() && group.is_none() {
+        return Ok(());
+    }
+    let access = config.accesslog.as_ref();
+    crate::log::chown(user, group)
+        .and_then(|()| {
+            access.map_or(Ok(()), |log| crate::log::prepare_access(log, user, group))
+        })
+        .map_err(|error| {
+            Failure::config(format!(
+                "cannot give the logs to the user or group: {error}"
+            ))
+        })
 }
 
 /// Where inherited sockets come from decides what they mean.
@@ -300,6 +330,7 @@ fn first_edition(
     signals: &Signals,
 ) -> Result<Option<Edition>, Failure> {
     let identity = master::identity(&config).map_err(Failure::config)?;
+    give_logs_away(&config, identity.owner())?;
     let options = master::options(&config, &identity, config.workers);
     let opened = match given {
         Given::SocketManager(mut inherited) if !inherited.is_empty() => {

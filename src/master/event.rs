@@ -50,9 +50,11 @@ pub(crate) fn wait(
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut happened = Happened::default();
     // Reports before deaths: who said "ready" and then died had been ready.
-    happened.reports = children.reports();
+    let mut happened = Happened {
+        reports: children.reports(),
+        ..Happened::default()
+    };
     let mut child_died = false;
     while let Some(signal) = signals.next()? {
         if signal == Signal::SIGCHLD {

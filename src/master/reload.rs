@@ -3,11 +3,14 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
+use super::{GRACE_MARGIN, Master};
 use crate::channel::Generation;
 use crate::config::{Bind, Config};
 use crate::listener::{BindError, Bound, Options};
 use crate::os::privilege::Identity;
+use crate::os::process::set_title;
 
 /// One reading of the configuration and what belongs to it.
 #[derive(Debug)]
@@ -100,6 +103,70 @@ impl Edition {
         self.bound
             .iter()
             .find(|bound| bound.bind() == bind && same_way)
+    }
+}
+
+impl Master {
+    pub(super) fn reload(&mut self, now: Instant) {
+        tracing::info!("Hang up: Master");
+        let config = match (self.setup.read_config)(&self.current.config) {
+            Ok(config) => config,
+            Err(mistakes) => {
+                tracing::error!("Reload failed, nothing has changed: {mistakes}");
+                return;
+            }
+        };
+        if self.coming.is_some() {
+            self.abandon_reload("another one was asked for", now);
+        }
+        self.newest = Generation(self.newest.0 + 1);
+        let workers = config.workers;
+        match self.current.next(config, workers, self.newest) {
+            Ok(edition) => {
+                self.workers = workers;
+                self.respawn.healthy();
+                self.coming = Some(edition);
+            }
+            Err(mistakes) => {
+                let mistakes = mistakes.join("; ");
+                tracing::error!("Reload failed, nothing has changed: {mistakes}");
+            }
+        }
+    }
+
+    /// The new generation takes the old one's place once all its workers are ready.
+    pub(super) fn commit_reload(&mut self, now: Instant) {
+        let all = self.workers;
+        let is_ready = |edition: &mut Edition| self.children.ready(edition.generation) >= all;
+        let Some(mut edition) = self.coming.take_if(is_ready) else {
+            return;
+        };
+        edition.proven = true;
+        let old = std::mem::replace(&mut self.current, edition);
+        old.remove_paths_not_in(&self.current);
+        let urls: Vec<_> = self.current.bound.iter().map(Bound::url).collect();
+        if old.bound.iter().map(Bound::url).ne(urls.iter().copied()) {
+            tracing::info!("Listening at: {} ({})", urls.join(","), std::process::id());
+        }
+        tracing::debug!("generation {} took over", self.current.generation);
+        set_title(&self.title("master"));
+        self.retire_surplus(now);
+    }
+
+    /// The old generation goes on as if nothing had been asked for.
+    pub(super) fn abandon_reload(&mut self, why: &str, now: Instant) {
+        let Some(edition) = self.coming.take() else {
+            return;
+        };
+        tracing::error!("Reload abandoned ({why}): the workers from before go on.");
+        edition.remove_paths_not_in(&self.current);
+        self.workers = self.current.config.workers;
+        let until = now + GRACE_MARGIN;
+        for child in self.children.iter_mut() {
+            if child.generation == edition.generation {
+                child.quit(until);
+            }
+        }
     }
 }
 

@@ -102,11 +102,7 @@ impl Exclusive {
     }
 
     fn control(&self, operation: libc::c_int, socket: BorrowedFd<'_>) -> io::Result<()> {
-        #[expect(
-            clippy::cast_sign_loss,
-            clippy::as_conversions,
-            reason = "a set of flags"
-        )]
+        #[expect(clippy::as_conversions, reason = "a set of flags")]
         let events = (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32;
         let mut event = libc::epoll_event {
             events,
@@ -143,7 +139,7 @@ fn epolls() -> Vec<RawFd> {
 /// An entry of an epoll: the descriptor watched, the events, the user data.
 type Entry = (RawFd, u64, u64);
 
-/// The entries of an epoll: `tfd: N events: X data: X …` of proc_pid_fdinfo(5), in a fixed order.
+/// The entries of an epoll: `tfd: N events: X data: X …` of `proc_pid_fdinfo(5)`, in a fixed order.
 fn entries(epoll: RawFd) -> Option<Vec<Entry>> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{epoll}")).ok()?;
     let mut entries: Vec<_> = info.lines().filter_map(entry).collect();

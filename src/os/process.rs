@@ -84,7 +84,7 @@ pub(crate) fn set_title(title: &str) {
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), area, length) };
 }
 
-/// `arg_start` and `arg_end` of proc_pid_stat(5), fields 48 and 49.
+/// `arg_start` and `arg_end` of `proc_pid_stat(5)`, fields 48 and 49.
 fn argument_area() -> Option<(usize, usize)> {
     let text = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The second field, the name in brackets, may hold blanks: count from behind its end.

@@ -304,6 +304,7 @@ impl Connections {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.borrow().len()
     }

@@ -17,7 +17,6 @@ mod page;
 mod reply;
 mod service;
 
-pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
 pub(crate) use self::io::Stream;
 

@@ -156,7 +156,7 @@ impl Acceptor {
             Err(error) => {
                 // Only at the end of the runtime.
                 tracing::debug!("the listener can no longer be watched: {error}");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
