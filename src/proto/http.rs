@@ -237,10 +237,13 @@ where
         Some(Verdict::Close | Verdict::SlowHead | Verdict::SlowBody) | None => (),
     }
     match catch_unwind(AssertUnwindSafe(|| connection.poll(cx))) {
-        Ok(Poll::Pending) => match wire.poll_flush(cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-        },
+        Ok(Poll::Pending) => {
+            wire.poll_rest(cx);
+            match wire.poll_flush(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        }
         Ok(Poll::Ready(Ok(()))) => Poll::Ready(End::Finished),
         Ok(Poll::Ready(Err(error))) if error.is_user() => Poll::Ready(End::Cut),
         Ok(Poll::Ready(Err(error))) => {

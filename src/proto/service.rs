@@ -84,7 +84,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         let body = if incoming.is_end_stream() {
             Body::empty()
         } else {
-            Body::incoming(incoming, wire.fate())
+            Body::incoming(incoming, wire.expect_body())
         };
         let origin = Origin {
             ends: Arc::clone(wire.watch().ends()),
