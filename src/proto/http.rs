@@ -203,7 +203,11 @@ impl<A: App> HttpService<A> {
                 poll_fn(|cx| turn(connection.as_mut(), &wire, cx)).await
             };
             match end {
-                End::Cut => wire.reset_on_close(),
+                End::Cut => {
+                    // Answers to earlier requests, as far as they can be sent at once.
+                    poll_fn(|cx| Poll::Ready(wire.poll_flush(cx).is_ready())).await;
+                    wire.reset_on_close();
+                }
                 End::Finished => close(&wire).await,
             }
         }

@@ -684,6 +684,18 @@ fn idle_connections_close_after_keepalive_without_a_word() {
 }
 
 #[test]
+fn without_keepalive_every_answer_closes() {
+    run(async {
+        let mut settings = settings();
+        settings.timeouts.keepalive = Duration::ZERO;
+        let http = HttpService::with(Builtin::Hello, settings, None, None);
+        let answer = talk(&http, GET).await;
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert!(answer.ends_with("hello world!"), "{answer}");
+    });
+}
+
+#[test]
 fn a_slow_head_is_408_and_a_silent_client_is_closed() {
     run(async {
         let http = hello();

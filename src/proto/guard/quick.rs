@@ -98,10 +98,10 @@ pub(super) fn simple_run(bytes: &[u8], also: u8) -> usize {
         // Each sum sets a byte's high bit if the byte is at least, or above, a bound. No sum carries out of a byte below
         // 0x80; one that is not stops the run, and what it carries into comes after it.
         let at_least = |word: u64, bound: u8| word.wrapping_add(ONES * u64::from(0x80 - bound));
-        let lower = word | ONES * 0x20;
+        let lower = word | (ONES * 0x20);
         let letter = at_least(lower, b'a') & !at_least(lower, b'z' + 1);
         let digit = at_least(word, b'0') & !at_least(word, b'9' + 1);
-        let also = !at_least(word ^ ONES * u64::from(also), 1);
+        let also = !at_least(word ^ (ONES * u64::from(also)), 1);
         let stop = (!(letter | digit | also) | word) & HIGHS;
         if stop != 0 {
             return run + usize::try_from(stop.trailing_zeros() / 8).unwrap_or(0);
