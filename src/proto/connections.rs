@@ -158,6 +158,14 @@ impl Watch {
         }
     }
 
+    /// The waker of the task that serves the connection.
+    pub(crate) fn waker(&self) -> Waker {
+        self.waker
+            .borrow()
+            .as_ref()
+            .map_or_else(|| Waker::noop().clone(), Waker::clone)
+    }
+
     pub(crate) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();

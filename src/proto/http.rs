@@ -203,7 +203,11 @@ impl<A: App> HttpService<A> {
                 poll_fn(|cx| turn(connection.as_mut(), &wire, cx)).await
             };
             match end {
-                End::Cut => wire.reset_on_close(),
+                End::Cut => {
+                    // Answers to earlier requests, as far as they can be sent at once.
+                    poll_fn(|cx| Poll::Ready(wire.poll_flush(cx).is_ready())).await;
+                    wire.reset_on_close();
+                }
                 End::Finished => close(&wire).await,
             }
         }
@@ -237,10 +241,13 @@ where
         Some(Verdict::Close | Verdict::SlowHead | Verdict::SlowBody) | None => (),
     }
     match catch_unwind(AssertUnwindSafe(|| connection.poll(cx))) {
-        Ok(Poll::Pending) => match wire.poll_flush(cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-        },
+        Ok(Poll::Pending) => {
+            wire.poll_rest(cx);
+            match wire.poll_flush(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        }
         Ok(Poll::Ready(Ok(()))) => Poll::Ready(End::Finished),
         Ok(Poll::Ready(Err(error))) if error.is_user() => Poll::Ready(End::Cut),
         Ok(Poll::Ready(Err(error))) => {

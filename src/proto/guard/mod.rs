@@ -135,6 +135,8 @@ pub enum Framing {
 pub struct Facts {
     /// How its body is delimited.
     pub framing: Framing,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects: bool,
     /// At least one field name has an underscore.
     pub underscores: bool,
     /// At least one of the watched fields is there.
