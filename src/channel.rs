@@ -33,7 +33,7 @@ impl fmt::Display for Generation {
 
 /// What the master tells a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Stop accepting, finish what is under way, exit 0.
     Drain,
     /// Exit at once.
@@ -44,8 +44,7 @@ pub enum Order {
 
 impl Order {
     /// Its byte on the wire.
-    #[must_use]
-    pub const fn byte(self) -> u8 {
+    pub(crate) const fn byte(self) -> u8 {
         match self {
             Self::Drain => b'D',
             Self::Quit => b'Q',
@@ -54,8 +53,7 @@ impl Order {
     }
 
     /// The order a byte stands for.
-    #[must_use]
-    pub const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             b'D' => Some(Self::Drain),
             b'Q' => Some(Self::Quit),
@@ -67,7 +65,7 @@ impl Order {
 
 /// What a worker tells the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
+pub(crate) enum Report {
     /// The app is loaded and the listeners are being accepted from.
     Ready,
     /// No longer accepting; finishing (told by a worker that leaves of its own accord).
@@ -76,8 +74,7 @@ pub enum Report {
 
 impl Report {
     /// Its byte on the wire.
-    #[must_use]
-    pub const fn byte(self) -> u8 {
+    pub(crate) const fn byte(self) -> u8 {
         match self {
             Self::Ready => b'r',
             Self::Draining => b'd',
@@ -85,8 +82,7 @@ impl Report {
     }
 
     /// The report a byte stands for.
-    #[must_use]
-    pub const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             b'r' => Some(Self::Ready),
             b'd' => Some(Self::Draining),
@@ -120,6 +116,12 @@ pub struct WorkerContext {
 
 impl fmt::Display for WorkerContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker={} gen={} pid={}", self.slot, self.generation, std::process::id())
+        write!(
+            f,
+            "worker={} gen={} pid={}",
+            self.slot,
+            self.generation,
+            std::process::id()
+        )
     }
 }

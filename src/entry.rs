@@ -36,8 +36,11 @@ pub fn binary() -> Exit {
 }
 
 /// The `rgun-async` program's command line.
-pub(crate) const PROGRAM: Program =
-    Program { name: env!("CARGO_PKG_NAME"), about: ABOUT, app: AppArgument::Required };
+pub(crate) const PROGRAM: Program = Program {
+    name: env!("CARGO_PKG_NAME"),
+    about: ABOUT,
+    app: AppArgument::Required,
+};
 
 /// A built-in app, in whatever process.
 pub(crate) fn builtin_parts(name: &str, command: Vec<OsString>) -> Result<Parts, Exit> {
@@ -125,8 +128,14 @@ impl Server {
         let name = executable
             .as_deref()
             .and_then(std::path::Path::file_name)
-            .map_or_else(|| String::from("server"), |name| name.to_string_lossy().into_owned());
-        Self { name, about: String::from("A server on rgun-async") }
+            .map_or_else(
+                || String::from("server"),
+                |name| name.to_string_lossy().into_owned(),
+            );
+        Self {
+            name,
+            about: String::from("A server on rgun-async"),
+        }
     }
 
     /// Named `name`.
@@ -216,9 +225,9 @@ fn with_sources(run: impl FnOnce(Sources) -> Exit) -> Exit {
 /// This process's command, with the executable's full path where the shell found it on `PATH`.
 fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<_> = std::env::args_os().collect();
-    let by_path = arguments.first().is_some_and(|first| {
-        std::path::Path::new(first).components().count() > 1
-    });
+    let by_path = arguments
+        .first()
+        .is_some_and(|first| std::path::Path::new(first).components().count() > 1);
     if !by_path
         && let Ok(executable) = std::env::current_exe()
         && let Some(first) = arguments.first_mut()

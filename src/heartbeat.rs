@@ -38,7 +38,9 @@ impl Heartbeat {
     /// # Errors
     /// EMFILE.
     pub(crate) fn share(&self) -> io::Result<Self> {
-        Ok(Self { file: self.file.try_clone()? })
+        Ok(Self {
+            file: self.file.try_clone()?,
+        })
     }
 
     /// The worker's side: alive now. One system call, no disk access on a tmpfs.
@@ -65,9 +67,12 @@ impl Heartbeat {
 /// Where heartbeat files go when `--worker-tmp-dir` does not say: a tmpfs that can be written, since a touch of a file
 /// on a slow disk can block the worker for seconds; else the system's directory for temporary files.
 pub(crate) fn default_dir() -> PathBuf {
-    let tmpfs = ["/dev/shm", "/run", "/tmp"].into_iter().map(Path::new).find(|dir| {
-        statfs(*dir).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) && writable(dir)
-    });
+    let tmpfs = ["/dev/shm", "/run", "/tmp"]
+        .into_iter()
+        .map(Path::new)
+        .find(|dir| {
+            statfs(*dir).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) && writable(dir)
+        });
     tmpfs.map_or_else(std::env::temp_dir, Path::to_path_buf)
 }
 

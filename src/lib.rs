@@ -19,6 +19,9 @@
 pub mod app;
 pub mod config;
 pub mod error;
+/// Not part of the interface: open to the benches and fuzz targets.
+#[doc(hidden)]
+pub mod proto;
 
 mod channel;
 mod cli;
@@ -28,9 +31,11 @@ mod listener;
 mod log;
 mod master;
 mod os;
-mod proto;
+#[cfg(feature = "python")]
+mod pyentry;
 mod scoreboard;
 mod server;
+mod trampoline;
 mod worker;
 
 pub use entry::{Server, binary, serve, try_serve};

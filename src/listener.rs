@@ -138,10 +138,20 @@ impl Bound {
         }
         let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
         let address = first.local_addr()?;
-        let kind = if address.is_unix() { Kind::Unix } else { Kind::Tcp };
+        let kind = if address.is_unix() {
+            Kind::Unix
+        } else {
+            Kind::Tcp
+        };
         let per_slot = options.slots.is_some() && sockets.len() > 1;
-        let mut bound =
-            Self { bind: bind.clone(), kind, url: url(&address), sockets, per_slot, made: None };
+        let mut bound = Self {
+            bind: bind.clone(),
+            kind,
+            url: url(&address),
+            sockets,
+            per_slot,
+            made: None,
+        };
         if kind == Kind::Tcp {
             for socket in &bound.sockets {
                 socket.set_tcp_nodelay(true)?;
@@ -170,7 +180,11 @@ impl Bound {
     pub(crate) fn for_slot(&self, slot: usize) -> io::Result<Listener> {
         // There is at least one socket, and with one a slot the count is kept by `fit`.
         let socket = self.sockets[slot % self.sockets.len()].try_clone()?;
-        Ok(Listener { socket, kind: self.kind, shared: !self.per_slot })
+        Ok(Listener {
+            socket,
+            kind: self.kind,
+            shared: !self.per_slot,
+        })
     }
 
     /// With one socket a slot: makes those that are missing for `slots` slots. None is ever closed here: a socket
@@ -182,10 +196,16 @@ impl Bound {
         if !self.per_slot || self.kind != Kind::Tcp {
             return Ok(());
         }
-        let address = self.sockets[0].local_addr().ok().and_then(|address| address.as_socket());
-        let Some(address) = address else { return Ok(()) };
+        let address = self.sockets[0]
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket());
+        let Some(address) = address else {
+            return Ok(());
+        };
         while self.sockets.len() < slots {
-            self.sockets.push(tcp(address, true, options).map_err(|e| refused(&address, e))?);
+            self.sockets
+                .push(tcp(address, true, options).map_err(|e| refused(&address, e))?);
         }
         Ok(())
     }
@@ -195,7 +215,11 @@ impl Bound {
     /// # Errors
     /// EMFILE.
     pub(crate) fn share(&self) -> io::Result<Self> {
-        let sockets = self.sockets.iter().map(Socket::try_clone).collect::<io::Result<_>>()?;
+        let sockets = self
+            .sockets
+            .iter()
+            .map(Socket::try_clone)
+            .collect::<io::Result<_>>()?;
         Ok(Self {
             bind: self.bind.clone(),
             kind: self.kind,
@@ -224,7 +248,9 @@ impl Bound {
     fn serves(address: &SockAddr, bind: &Bind) -> bool {
         match bind {
             Bind::Tcp { host, port } => {
-                let Some(bound) = address.as_socket() else { return false };
+                let Some(bound) = address.as_socket() else {
+                    return false;
+                };
                 resolve(host, *port).is_ok_and(|wanted| {
                     wanted.ip() == bound.ip() && (*port == 0 || wanted.port() == bound.port())
                 })
@@ -263,14 +289,14 @@ impl Inherited {
 
     /// Takes those that listen on `bind`; `None` where there is none. `fd://N` is matched by its number.
     pub(crate) fn take(&mut self, bind: &Bind, options: &Options) -> Option<io::Result<Bound>> {
-        let (mine, others) = std::mem::take(&mut self.0).into_iter().partition::<Vec<_>, _>(|socket| {
-            match bind {
+        let (mine, others) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition::<Vec<_>, _>(|socket| match bind {
                 Bind::Fd(number) => socket.as_raw_fd() == *number,
-                Bind::Tcp { .. } | Bind::Unix(_) | Bind::Abstract(_) => {
-                    socket.local_addr().is_ok_and(|address| Bound::serves(&address, bind))
-                }
-            }
-        });
+                Bind::Tcp { .. } | Bind::Unix(_) | Bind::Abstract(_) => socket
+                    .local_addr()
+                    .is_ok_and(|address| Bound::serves(&address, bind)),
+            });
         self.0 = others;
         (!mine.is_empty()).then(|| Bound::adopt(bind, mine, options))
     }
@@ -280,7 +306,10 @@ impl Inherited {
     /// # Errors
     /// Not a listening stream socket.
     pub(crate) fn take_all(&mut self, options: &Options) -> io::Result<Vec<Bound>> {
-        let options = Options { slots: None, ..options.clone() };
+        let options = Options {
+            slots: None,
+            ..options.clone()
+        };
         std::mem::take(&mut self.0)
             .into_iter()
             .map(|socket| {
@@ -293,12 +322,13 @@ impl Inherited {
 
 fn open_tcp(bind: &Bind, host: &str, port: u16, options: &Options) -> Result<Bound, BindError> {
     let shown = || Shown(format!("('{host}', {port})"));
-    let address =
-        resolve(host, port).map_err(|error| BindError::Impossible(shown(), error))?;
+    let address = resolve(host, port).map_err(|error| BindError::Impossible(shown(), error))?;
     let reuse_port = options.slots.is_some();
     let first = tcp(address, reuse_port, options).map_err(|error| refused(&address, error))?;
     // With port 0 the others follow the first to the port that it got.
-    let local = first.local_addr().map_err(|error| BindError::Impossible(shown(), error))?;
+    let local = first
+        .local_addr()
+        .map_err(|error| BindError::Impossible(shown(), error))?;
     let url = url(&local);
     let mut bound = Bound {
         bind: bind.clone(),
@@ -316,7 +346,10 @@ fn open_tcp(bind: &Bind, host: &str, port: u16, options: &Options) -> Result<Bou
 fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
     let mut found: Vec<_> = (host, port).to_socket_addrs()?.collect();
     found.sort_by_key(SocketAddr::is_ipv6);
-    found.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 fn tcp(address: SocketAddr, reuse_port: bool, options: &Options) -> io::Result<Socket> {
@@ -442,7 +475,9 @@ fn backlog(options: &Options) -> i32 {
 
 fn inode(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path).ok().map(|found| found.ino())
+    std::fs::symlink_metadata(path)
+        .ok()
+        .map(|found| found.ino())
 }
 
 #[cfg(test)]
@@ -450,26 +485,45 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        Options { backlog: 16, slots: None, umask: 0o077, owner: (None, None) }
+        Options {
+            backlog: 16,
+            slots: None,
+            umask: 0o077,
+            owner: (None, None),
+        }
     }
 
     fn local(port: u16) -> Bind {
-        Bind::Tcp { host: String::from("127.0.0.1"), port }
+        Bind::Tcp {
+            host: String::from("127.0.0.1"),
+            port,
+        }
     }
 
     #[test]
     fn port_zero_is_reported_as_the_port_it_became() {
         let bound = Bound::open(&local(0), &options()).unwrap();
-        assert!(bound.url().starts_with("http://127.0.0.1:"), "{}", bound.url());
+        assert!(
+            bound.url().starts_with("http://127.0.0.1:"),
+            "{}",
+            bound.url()
+        );
         assert!(!bound.url().ends_with(":0"), "{}", bound.url());
     }
 
     #[test]
     fn reuse_port_gives_each_slot_a_socket_on_the_same_port() {
-        let options = Options { slots: Some(3), ..options() };
+        let options = Options {
+            slots: Some(3),
+            ..options()
+        };
         let mut bound = Bound::open(&local(0), &options).unwrap();
         let ports = |bound: &Bound| -> Vec<_> {
-            bound.sockets.iter().map(|s| s.local_addr().unwrap().as_socket().unwrap().port()).collect()
+            bound
+                .sockets
+                .iter()
+                .map(|s| s.local_addr().unwrap().as_socket().unwrap().port())
+                .collect()
         };
         assert_eq!(bound.sockets.len(), 3);
         bound.fit(5, &options).unwrap();
@@ -483,7 +537,10 @@ mod tests {
         let bound = Bound::open(&local(0), &options()).unwrap();
         let port = bound.url().rsplit(':').next().unwrap().parse().unwrap();
         let error = Bound::open(&local(port), &options()).unwrap_err();
-        assert_eq!(error.to_string(), format!("Connection in use: ('127.0.0.1', {port})"));
+        assert_eq!(
+            error.to_string(),
+            format!("Connection in use: ('127.0.0.1', {port})")
+        );
     }
 
     #[test]
@@ -492,7 +549,10 @@ mod tests {
         let path = dir.path().join("s");
         let bind = Bind::Unix(path.clone());
         let live = Bound::open(&bind, &options()).unwrap();
-        assert!(matches!(Bound::open(&bind, &options()), Err(BindError::InUse(_))));
+        assert!(matches!(
+            Bound::open(&bind, &options()),
+            Err(BindError::InUse(_))
+        ));
         drop(live);
         let again = Bound::open(&bind, &options()).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::mode(
@@ -502,7 +562,10 @@ mod tests {
         again.remove_path();
         assert!(!path.exists());
         std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(Bound::open(&bind, &options()), Err(BindError::NotASocket(_))));
+        assert!(matches!(
+            Bound::open(&bind, &options()),
+            Err(BindError::NotASocket(_))
+        ));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 
@@ -523,11 +586,16 @@ mod tests {
         let bind = Bind::Abstract(name.clone().into_bytes());
         let bound = Bound::open(&bind, &options()).unwrap();
         assert_eq!(bound.url(), format!("unix:@{name}"));
-        assert!(matches!(Bound::open(&bind, &options()), Err(BindError::InUse(_))));
+        assert!(matches!(
+            Bound::open(&bind, &options()),
+            Err(BindError::InUse(_))
+        ));
         let mut path = vec![0];
         path.extend_from_slice(name.as_bytes());
         let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        client.connect(&SockAddr::unix(std::ffi::OsStr::from_bytes(&path)).unwrap()).unwrap();
+        client
+            .connect(&SockAddr::unix(std::ffi::OsStr::from_bytes(&path)).unwrap())
+            .unwrap();
     }
 
     #[test]
@@ -535,17 +603,30 @@ mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         assert!(Bound::adopt(&Bind::Fd(0), vec![socket], &options()).is_err());
-        assert!(Bound::adopt(&Bind::Fd(0), vec![OwnedFd::from(file).into()], &options()).is_err());
+        assert!(
+            Bound::adopt(&Bind::Fd(0), vec![OwnedFd::from(file).into()], &options()).is_err()
+        );
     }
 
     #[test]
     fn inherited_sockets_find_their_addresses_again() {
-        let options = Options { slots: Some(2), ..options() };
+        let options = Options {
+            slots: Some(2),
+            ..options()
+        };
         let bound = Bound::open(&local(0), &options).unwrap();
         let port: u16 = bound.url().rsplit(':').next().unwrap().parse().unwrap();
-        let copies = bound.sockets.iter().map(|s| s.try_clone().unwrap()).collect();
+        let copies = bound
+            .sockets
+            .iter()
+            .map(|s| s.try_clone().unwrap())
+            .collect();
         let mut inherited = Inherited(copies);
-        assert!(inherited.take(&local(port.wrapping_add(1)), &options).is_none());
+        assert!(
+            inherited
+                .take(&local(port.wrapping_add(1)), &options)
+                .is_none()
+        );
         let again = inherited.take(&local(port), &options).unwrap().unwrap();
         assert_eq!(again.sockets.len(), 2);
         assert!(inherited.is_empty());

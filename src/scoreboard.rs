@@ -41,12 +41,15 @@ impl Scoreboard {
     /// # Errors
     /// ENOMEM.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { words: crate::os::mmap::shared(ROW * ROWS)? })
+        Ok(Self {
+            words: crate::os::mmap::shared(ROW * ROWS)?,
+        })
     }
 
     /// A free row, cleared; `None` when all are in use. Only the master takes and frees rows.
     pub(crate) fn take(self) -> Option<Row> {
-        let index = (1..ROWS).find(|&index| self.row(index).word(STATE).load(Relaxed) == FREE)?;
+        let index =
+            (1..ROWS).find(|&index| self.row(index).word(STATE).load(Relaxed) == FREE)?;
         let row = self.row(index);
         row.words().iter().for_each(|word| word.store(0, Relaxed));
         row.word(STATE).store(TAKEN, Relaxed);
@@ -60,11 +63,15 @@ impl Scoreboard {
 
     /// The rows that accept connections and are not suspected to hang.
     fn accepting(self, now: u64) -> impl Iterator<Item = Row> {
-        let used = usize::try_from(self.words[0].load(Relaxed)).unwrap_or(0).min(ROWS);
-        (1..used).map(move |index| self.row(index)).filter(move |row| {
-            row.word(STATE).load(Relaxed) == ACCEPTING
-                && row.word(SUSPECT_UNTIL).load(Relaxed) <= now
-        })
+        let used = usize::try_from(self.words[0].load(Relaxed))
+            .unwrap_or(0)
+            .min(ROWS);
+        (1..used)
+            .map(move |index| self.row(index))
+            .filter(move |row| {
+                row.word(STATE).load(Relaxed) == ACCEPTING
+                    && row.word(SUSPECT_UNTIL).load(Relaxed) <= now
+            })
     }
 }
 
@@ -138,7 +145,9 @@ impl Row {
 
     /// The process to call when this row should accept.
     pub(crate) fn pid(self) -> Option<i32> {
-        i32::try_from(self.word(PID).load(Relaxed)).ok().filter(|pid| *pid > 0)
+        i32::try_from(self.word(PID).load(Relaxed))
+            .ok()
+            .filter(|pid| *pid > 0)
     }
 
     /// This worker has looked at its listeners because it was called.
@@ -168,7 +177,9 @@ impl Row {
 
 /// Milliseconds on the monotonic clock, which all processes share.
 fn now() -> u64 {
-    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
+    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else {
+        return 0;
+    };
     let millis = now.tv_sec() * 1000 + now.tv_nsec() / 1_000_000;
     u64::try_from(millis).unwrap_or(0)
 }
@@ -193,7 +204,10 @@ mod tests {
     fn who_is_above_the_mean_points_at_the_least_loaded() {
         let board = Scoreboard::new().unwrap();
         let rows = workers(board, &[10, 4, 7]);
-        assert_eq!(rows[0].above_fair_share().map(|row| row.index), Some(rows[1].index));
+        assert_eq!(
+            rows[0].above_fair_share().map(|row| row.index),
+            Some(rows[1].index)
+        );
         assert!(rows[1].above_fair_share().is_none());
         assert!(rows[2].above_fair_share().is_none());
     }

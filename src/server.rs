@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid};
 
 use crate::channel::{Generation, WorkerContext};
 use crate::cli::{self, Loaded, Program, Sources};
@@ -55,7 +55,11 @@ pub(crate) fn run(
             // Nobody is left to tell where the standard streams are gone.
             let _ = match outcome.exit() {
                 Exit::Done => io::stdout().write_all(text.as_bytes()),
-                _ => io::stderr().write_all(text.as_bytes()),
+                Exit::Config
+                | Exit::Usage
+                | Exit::WorkerBoot
+                | Exit::AppLoad
+                | Exit::Internal => io::stderr().write_all(text.as_bytes()),
             };
             return outcome.exit();
         }
@@ -86,7 +90,11 @@ struct Failure {
 
 impl Failure {
     fn config(message: String) -> Self {
-        Self { exit: Exit::Config, messages: vec![message], logged: false }
+        Self {
+            exit: Exit::Config,
+            messages: vec![message],
+            logged: false,
+        }
     }
 
     fn tell(&self) {
@@ -107,9 +115,10 @@ fn check(config: &Config, parts: &Parts) -> Exit {
     }
     apply_environment(config, None);
     // Gunicorn's `--check-config` knows two codes.
-    match (parts.check)(config) {
-        Exit::Done => Exit::Done,
-        _ => Exit::Config,
+    if (parts.check)(config) == Exit::Done {
+        Exit::Done
+    } else {
+        Exit::Config
     }
 }
 
@@ -119,8 +128,13 @@ fn serve(
     loaded: Loaded,
     parts: Parts,
 ) -> Result<Exit, Failure> {
-    let Loaded { config, notes, .. } = loaded;
-    let (inherited, parent) = inherited(&config)?;
+    let Loaded {
+        config,
+        notes,
+        file,
+        ..
+    } = loaded;
+    let (inherited, parent) = inherited()?;
     enter_directory(&config)?;
     apply_environment(&config, None);
     if config.daemon && parent.is_none() {
@@ -128,7 +142,10 @@ fn serve(
             .map_err(|error| Failure::config(format!("cannot become a daemon: {error}")))?;
     }
     crate::log::start(&config.errorlog, config.loglevel).map_err(|error| {
-        Failure::config(format!("cannot open the error log {}: {error}", config.errorlog))
+        Failure::config(format!(
+            "cannot open the error log {}: {error}",
+            config.errorlog
+        ))
     })?;
     if config.capture_output && config.errorlog != LogTarget::Standard {
         crate::log::capture_output().map_err(|error| {
@@ -137,6 +154,9 @@ fn serve(
     }
     for note in notes {
         tracing::warn!("{note}");
+    }
+    if let Some(file) = file {
+        tracing::debug!("configuration file: {}", file.display());
     }
     let signals = Signals::block()
         .map_err(|error| Failure::config(format!("cannot block signals: {error}")))?;
@@ -166,7 +186,10 @@ fn serve(
         worker_main: parts.worker_main,
         read_config: Box::new(move |current| read_again(&program, &sources, current)),
         hooks: parts.hooks,
-        command: Command { arguments: parts.command, directory },
+        command: Command {
+            arguments: parts.command,
+            directory,
+        },
     };
     let master = Master::new(setup, edition)
         .map_err(|error| logged(Failure::config(format!("no shared memory: {error}"))))?;
@@ -174,7 +197,10 @@ fn serve(
 }
 
 fn logged(failure: Failure) -> Failure {
-    Failure { logged: true, ..failure }
+    Failure {
+        logged: true,
+        ..failure
+    }
 }
 
 fn remove(pidfile: Option<&Pidfile>) {
@@ -184,21 +210,30 @@ fn remove(pidfile: Option<&Pidfile>) {
 }
 
 /// On HUP: the same command line and variables, and the file as it is now. What is `Live` is put to use.
-fn read_again(program: &Program, sources: &Sources, current: &Config) -> Result<Config, String> {
+fn read_again(
+    program: &Program,
+    sources: &Sources,
+    current: &Config,
+) -> Result<Config, String> {
     let loaded = cli::load(program, sources).map_err(|outcome| outcome.to_string())?;
     let config = loaded.config;
     crate::log::reconfigure(&config.errorlog, config.loglevel)
         .map_err(|error| format!("cannot open the error log {}: {error}", config.errorlog))?;
     let plan = current.plan(&config);
     if !plan.restart.is_empty() {
-        tracing::warn!("changed, but only a restart takes it: {}", plan.restart.join(", "));
+        tracing::warn!(
+            "changed, but only a restart takes it: {}",
+            plan.restart.join(", ")
+        );
     }
     apply_environment(&config, Some(current));
     Ok(config)
 }
 
 fn enter_directory(config: &Config) -> Result<(), Failure> {
-    let Some(directory) = &config.chdir else { return Ok(()) };
+    let Some(directory) = &config.chdir else {
+        return Ok(());
+    };
     std::env::set_current_dir(directory).map_err(|error| {
         Failure::config(format!("can't chdir to '{}': {error}", directory.display()))
     })
@@ -215,14 +250,16 @@ fn apply_environment(config: &Config, before: Option<&Config>) {
 }
 
 /// Sockets from an old master (`RGUN_FD`) or a socket manager (`LISTEN_FDS`, systemd), and the old master.
-fn inherited(config: &Config) -> Result<(Given, Option<Pid>), Failure> {
+fn inherited() -> Result<(Given, Option<Pid>), Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let parent = variable(PARENT)
         .and_then(|text| text.parse().ok())
         .map(Pid::from_raw)
         .filter(|pid| *pid == nix::unistd::getppid());
     let bad = |name: &str, text: &str, error: &dyn std::fmt::Display| {
-        Failure::config(format!("{name}={text:?} does not name open sockets: {error}"))
+        Failure::config(format!(
+            "{name}={text:?} does not name open sockets: {error}"
+        ))
     };
     let given = if let Some(text) = variable(FDS) {
         let numbers: Result<Vec<RawFd>, _> = text.split(',').map(str::parse).collect();
@@ -230,7 +267,9 @@ fn inherited(config: &Config) -> Result<(Given, Option<Pid>), Failure> {
         Given::OldMaster(Inherited::adopt(numbers).map_err(|error| bad(FDS, &text, &error))?)
     } else if variable("LISTEN_PID") == Some(std::process::id().to_string()) {
         let text = variable("LISTEN_FDS").unwrap_or_default();
-        let count: RawFd = text.parse().map_err(|error| bad("LISTEN_FDS", &text, &error))?;
+        let count: RawFd = text
+            .parse()
+            .map_err(|error| bad("LISTEN_FDS", &text, &error))?;
         let numbers = LISTEN_FDS_START..LISTEN_FDS_START.saturating_add(count);
         let inherited =
             Inherited::adopt(numbers).map_err(|error| bad("LISTEN_FDS", &text, &error))?;
@@ -241,8 +280,25 @@ fn inherited(config: &Config) -> Result<(Given, Option<Pid>), Failure> {
     for name in [FDS, PARENT, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
         unset_env(name);
     }
-    let _ = config;
     Ok((given, parent))
+}
+
+/// Workers of another identity must be able to reopen the logs that the master made.
+fn give_logs_away(config: &Config, owner: (Option<Uid>, Option<Gid>)) -> Result<(), Failure> {
+    let (user, group) = owner;
+    if user.is_none() && group.is_none() {
+        return Ok(());
+    }
+    let access = config.accesslog.as_ref();
+    crate::log::chown(user, group)
+        .and_then(|()| {
+            access.map_or(Ok(()), |log| crate::log::prepare_access(log, user, group))
+        })
+        .map_err(|error| {
+            Failure::config(format!(
+                "cannot give the logs to the user or group: {error}"
+            ))
+        })
 }
 
 /// Where inherited sockets come from decides what they mean.
@@ -254,11 +310,17 @@ enum Given {
 }
 
 fn make_pidfile(config: &Config, parent: Option<Pid>) -> Result<Option<Pidfile>, Failure> {
-    let Some(path) = &config.pidfile else { return Ok(None) };
-    let path = if parent.is_some() { master::second_pidfile(path) } else { path.clone() };
-    Pidfile::create(&path).map(Some).map_err(|error: PidfileError| {
-        Failure::config(crate::error::chain(&error))
-    })
+    let Some(path) = &config.pidfile else {
+        return Ok(None);
+    };
+    let path = if parent.is_some() {
+        master::second_pidfile(path)
+    } else {
+        path.clone()
+    };
+    Pidfile::create(&path)
+        .map(Some)
+        .map_err(|error: PidfileError| Failure::config(crate::error::chain(&error)))
 }
 
 /// Binds every address, with patience for those in use; `None` when a signal ended it meanwhile.
@@ -268,11 +330,14 @@ fn first_edition(
     signals: &Signals,
 ) -> Result<Option<Edition>, Failure> {
     let identity = master::identity(&config).map_err(Failure::config)?;
+    give_logs_away(&config, identity.owner())?;
     let options = master::options(&config, &identity, config.workers);
     let opened = match given {
         Given::SocketManager(mut inherited) if !inherited.is_empty() => {
             Some(inherited.take_all(&options).map_err(|error| {
-                Failure::config(format!("LISTEN_FDS does not name listening sockets: {error}"))
+                Failure::config(format!(
+                    "LISTEN_FDS does not name listening sockets: {error}"
+                ))
             })?)
         }
         Given::SocketManager(inherited) | Given::OldMaster(inherited) => {
@@ -317,11 +382,17 @@ fn bind_all(
         if mistakes.is_empty() {
             return Ok(Some(bound.into_iter().flatten().collect()));
         }
-        let hopeless = mistakes.iter().any(|error| !matches!(error, BindError::InUse(_)));
+        let hopeless = mistakes
+            .iter()
+            .any(|error| !matches!(error, BindError::InUse(_)));
         if hopeless || tries == BIND_TRIES {
             bound.iter().flatten().for_each(Bound::remove_path);
             let messages = mistakes.iter().map(master::told).collect();
-            return Err(Failure { exit: Exit::Config, messages, logged: true });
+            return Err(Failure {
+                exit: Exit::Config,
+                messages,
+                logged: true,
+            });
         }
         for mistake in &mistakes {
             tracing::error!("{mistake}");
@@ -343,7 +414,10 @@ fn pause(signals: &Signals) -> bool {
             return true;
         }
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(signals), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(
+            std::os::fd::AsFd::as_fd(signals),
+            PollFlags::POLLIN,
+        )];
         let _ = poll(&mut fds, timeout);
         while let Ok(Some(signal)) = signals.next() {
             use nix::sys::signal::Signal::{SIGINT, SIGQUIT, SIGTERM};
@@ -368,7 +442,10 @@ fn daemonize(config: &Config, hooks: Hooks) -> io::Result<()> {
         // They are about to become the error log.
         return Ok(());
     }
-    let null = std::fs::OpenOptions::new().read(true).write(true).open(Path::new("/dev/null"))?;
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(Path::new("/dev/null"))?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;

@@ -45,12 +45,15 @@ impl App for Builtin {
     type Body = Whole;
     type Future = Answer;
 
-    fn call(&self, request: Request<Body>, origin: Origin) -> Answer {
+    fn call(&self, mut request: Request<Body>, origin: Origin) -> Answer {
         match self {
             Self::Hello => {
                 let mut response = Response::new(Whole(Bytes::from_static(b"hello world!")));
-                let text = HeaderValue::from_static("text/plain");
-                response.headers_mut().insert(CONTENT_TYPE, text);
+                // The request's map has the room that the response's needs.
+                let mut headers = std::mem::take(request.headers_mut());
+                headers.clear();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                *response.headers_mut() = headers;
                 Answer {
                     state: State::Hello {
                         answer: ready(response),

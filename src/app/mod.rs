@@ -13,6 +13,8 @@ use crate::error::{AnyError, Exit};
 
 mod body;
 pub mod builtin;
+#[cfg(feature = "python")]
+pub(crate) mod python;
 pub mod tower;
 
 pub(crate) use body::Fate;

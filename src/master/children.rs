@@ -45,7 +45,11 @@ pub(crate) struct Child {
 
 impl fmt::Display for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker={} gen={} pid={}", self.slot, self.generation, self.pid)
+        write!(
+            f,
+            "worker={} gen={} pid={}",
+            self.slot, self.generation, self.pid
+        )
     }
 }
 
@@ -126,7 +130,9 @@ impl Child {
     }
 
     fn reports(&mut self) -> Vec<Report> {
-        let Some(channel) = &mut self.channel else { return Vec::new() };
+        let Some(channel) = &mut self.channel else {
+            return Vec::new();
+        };
         let mut bytes = [0; 16];
         match channel.read(&mut bytes) {
             // It closed its end: it is about to die, and SIGCHLD will tell.
@@ -134,9 +140,10 @@ impl Child {
                 self.channel = None;
                 Vec::new()
             }
-            Ok(length) => {
-                bytes[..length].iter().filter_map(|byte| Report::from_byte(*byte)).collect()
-            }
+            Ok(length) => bytes[..length]
+                .iter()
+                .filter_map(|byte| Report::from_byte(*byte))
+                .collect(),
             Err(error) => {
                 if error.kind() != io::ErrorKind::WouldBlock {
                     self.channel = None;
@@ -178,20 +185,24 @@ impl Children {
 
     /// Whether a child of `generation` holds `slot` and stays.
     pub(crate) fn holds(&self, generation: Generation, slot: Slot) -> bool {
-        self.0.iter().any(|child| {
-            child.generation == generation && child.slot == slot && child.stays()
-        })
+        self.0
+            .iter()
+            .any(|child| child.generation == generation && child.slot == slot && child.stays())
     }
 
     /// How many of `generation` are ready.
     pub(crate) fn ready(&self, generation: Generation) -> usize {
-        let ready = |child: &&Child| child.generation == generation && child.life == Life::Ready;
+        let ready =
+            |child: &&Child| child.generation == generation && child.life == Life::Ready;
         self.0.iter().filter(ready).count()
     }
 
     /// The channels to be polled.
     pub(crate) fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().filter_map(|child| child.channel.as_ref()).map(AsFd::as_fd)
+        self.0
+            .iter()
+            .filter_map(|child| child.channel.as_ref())
+            .map(AsFd::as_fd)
     }
 
     /// What has been reported since the last time, and by whom.
@@ -204,7 +215,12 @@ impl Children {
     }
 
     /// Takes note of a report; the child, where it is still known.
-    pub(crate) fn note(&mut self, pid: Pid, report: Report, leave_by: Instant) -> Option<&Child> {
+    pub(crate) fn note(
+        &mut self,
+        pid: Pid,
+        report: Report,
+        leave_by: Instant,
+    ) -> Option<&Child> {
         let child = self.0.iter_mut().find(|child| child.pid == pid)?;
         child.life = match (report, child.life) {
             (Report::Ready, Life::Booting) => Life::Ready,

@@ -36,7 +36,11 @@ pub(crate) fn wait(
     now: Instant,
 ) -> io::Result<Happened> {
     let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    fds.extend(children.channels().map(|channel| PollFd::new(channel, PollFlags::POLLIN)));
+    fds.extend(
+        children
+            .channels()
+            .map(|channel| PollFd::new(channel, PollFlags::POLLIN)),
+    );
     let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
         // Rounded up: waking a moment early would spin.
         let left = deadline.saturating_duration_since(now) + Duration::from_micros(999);
@@ -46,9 +50,11 @@ pub(crate) fn wait(
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut happened = Happened::default();
     // Reports before deaths: who said "ready" and then died had been ready.
-    happened.reports = children.reports();
+    let mut happened = Happened {
+        reports: children.reports(),
+        ..Happened::default()
+    };
     let mut child_died = false;
     while let Some(signal) = signals.next()? {
         if signal == Signal::SIGCHLD {
@@ -67,7 +73,10 @@ pub(crate) fn wait(
 
 /// What a signal means; Gunicorn's meanings (docs/SIGNALS.md).
 pub(crate) fn meaning(signal: Signal) -> Option<Event> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the other signals are never blocked")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other signals are never blocked"
+    )]
     match signal {
         Signal::SIGTERM => Some(Event::Drain),
         Signal::SIGINT | Signal::SIGQUIT => Some(Event::Stop),
@@ -83,5 +92,8 @@ pub(crate) fn meaning(signal: Signal) -> Option<Event> {
 
 /// The name Gunicorn logs: `term`, `hup`.
 pub(crate) fn name(signal: Signal) -> String {
-    signal.as_str().trim_start_matches("SIG").to_ascii_lowercase()
+    signal
+        .as_str()
+        .trim_start_matches("SIG")
+        .to_ascii_lowercase()
 }

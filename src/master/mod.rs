@@ -7,12 +7,10 @@ mod phase;
 mod pidfile;
 mod reload;
 mod respawn;
+mod spawn;
 mod upgrade;
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -22,11 +20,11 @@ pub(crate) use pidfile::{Pidfile, PidfileError, second as second_pidfile};
 pub(crate) use reload::{Edition, identity, options, told};
 pub(crate) use upgrade::{Command, FDS, PARENT};
 
-use crate::channel::{Generation, Order, Report, Slot, WorkerContext};
+use crate::channel::{Generation, Order, Report, WorkerContext};
 use crate::config::Config;
 use crate::error::Exit;
-use crate::heartbeat::Heartbeat;
-use crate::os::fork::{Hooks, Side, exit_now, fork};
+use crate::listener::Bound;
+use crate::os::fork::Hooks;
 use crate::os::process::{Ended, set_title};
 use crate::os::signal::Signals;
 use crate::scoreboard::Scoreboard;
@@ -44,6 +42,9 @@ const PARENT_LOOK: Duration = Duration::from_millis(500);
 /// Workers that may die in a row, none ever ready, before a start is given up.
 const BOOT_DEATHS: u32 = 3;
 
+/// Reads the configuration again and puts what is `Live` in it to use, given the one in force; or all that is wrong.
+pub(crate) type ReadConfig = Box<dyn Fn(&Config) -> Result<Config, String>>;
+
 /// What the master is made of.
 pub(crate) struct Setup {
     /// `rgun-async`, or the name of a user's own binary.
@@ -59,7 +60,7 @@ pub(crate) struct Setup {
     /// What a worker does with its life.
     pub(crate) worker_main: Box<dyn Fn(WorkerContext) -> Exit>,
     /// Reads the configuration again and puts what is `Live` in it to use.
-    pub(crate) read_config: Box<dyn Fn(&Config) -> Result<Config, String>>,
+    pub(crate) read_config: ReadConfig,
     /// Calls around each fork.
     pub(crate) hooks: Hooks,
     /// How to start this program again.
@@ -113,8 +114,12 @@ impl Master {
             let now = Instant::now();
             self.step(now);
             let deadline = self.deadline(now);
-            let happened =
-                event::wait(&self.setup.signals, &mut self.children, deadline, Instant::now());
+            let happened = event::wait(
+                &self.setup.signals,
+                &mut self.children,
+                deadline,
+                Instant::now(),
+            );
             let happened = match happened {
                 Ok(happened) => happened,
                 Err(error) => {
@@ -133,7 +138,7 @@ impl Master {
 
     fn announce(&self) {
         let pid = std::process::id();
-        let urls: Vec<_> = self.current.bound.iter().map(|bound| bound.url()).collect();
+        let urls: Vec<_> = self.current.bound.iter().map(Bound::url).collect();
         tracing::info!("Starting {} {}", self.setup.name, env!("CARGO_PKG_VERSION"));
         tracing::info!("Listening at: {} ({pid})", urls.join(","));
         tracing::info!("Using worker: {}", self.setup.worker_kind);
@@ -142,10 +147,15 @@ impl Master {
 
     fn title(&self, role: &str) -> String {
         let config = &self.current.config;
-        let app = config.proc_name.clone().or_else(|| {
-            config.wsgi_app.as_ref().map(ToString::to_string)
-        });
-        let role = if role == "master" && self.setup.parent.is_some() { "master.2" } else { role };
+        let app = config
+            .proc_name
+            .clone()
+            .or_else(|| config.wsgi_app.as_ref().map(ToString::to_string));
+        let role = if role == "master" && self.setup.parent.is_some() {
+            "master.2"
+        } else {
+            role
+        };
         match app {
             Some(app) => format!("{}: {role} [{app}]", self.setup.name),
             None => format!("{}: {role}", self.setup.name),
@@ -168,7 +178,9 @@ impl Master {
         let now = Instant::now();
         for (pid, report) in happened.reports {
             let leave_by = now + self.current.config.graceful_timeout + GRACE_MARGIN;
-            let Some(child) = self.children.note(pid, report, leave_by) else { continue };
+            let Some(child) = self.children.note(pid, report, leave_by) else {
+                continue;
+            };
             match report {
                 Report::Ready => {
                     tracing::debug!("{child} ready");
@@ -217,118 +229,17 @@ impl Master {
 
     // ----- workers -----
 
-    /// Starts a worker for each slot that has none, as far as the pace of replacements allows.
-    fn spawn_missing(&mut self, now: Instant) {
-        for coming in [false, true] {
-            for slot in 0..self.workers {
-                let Some(edition) = self.edition(coming) else { break };
-                let Ok(slot) = u16::try_from(slot).map(Slot) else { break };
-                if self.children.holds(edition.generation, slot) {
-                    continue;
-                }
-                if self.respawn.wait_until(now).is_some() {
-                    return;
-                }
-                if let Err(error) = self.spawn(slot, coming, now) {
-                    if self.respawn.failed(now) {
-                        tracing::error!("cannot start a worker: {error}; trying again");
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    fn edition(&self, coming: bool) -> Option<&Edition> {
-        if coming { self.coming.as_ref() } else { Some(&self.current) }
-    }
-
-    fn spawn(&mut self, slot: Slot, coming: bool, now: Instant) -> io::Result<()> {
-        let row = self.scoreboard.take().ok_or_else(|| {
-            io::Error::other("too many workers at once: no row is free for another one")
-        })?;
-        let spawned = self.fork_worker(slot, coming, row, now);
-        if spawned.is_err() {
-            row.release();
-        }
-        spawned
-    }
-
-    fn fork_worker(
-        &mut self,
-        slot: Slot,
-        coming: bool,
-        row: crate::scoreboard::Row,
-        now: Instant,
-    ) -> io::Result<()> {
-        let Some(edition) = self.edition(coming) else { return Ok(()) };
-        let generation = edition.generation;
-        let heartbeat = Heartbeat::create(&edition.worker_tmp_dir()).map_err(|error| {
-            let dir = edition.worker_tmp_dir();
-            io::Error::other(format!("no heartbeat file in {}: {error}", dir.display()))
-        })?;
-        let (ours, theirs) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        theirs.set_nonblocking(true)?;
-        let listeners = edition
-            .bound
-            .iter()
-            .map(|bound| bound.for_slot(usize::from(slot.0)))
-            .collect::<io::Result<Vec<_>>>()?;
-        let context = WorkerContext {
-            slot,
-            generation,
-            config: Rc::clone(&edition.config),
-            listeners,
-            channel: OwnedFd::from(theirs),
-            heartbeat: heartbeat.share()?,
-            row,
-            identity: edition.identity.clone(),
-            master: nix::unistd::getpid().as_raw(),
-        };
-        match fork(self.setup.hooks)? {
-            Side::Parent(pid) => {
-                let child = Child::new(pid, slot, generation, heartbeat, ours, row, now);
-                tracing::debug!("{child} forked");
-                self.children.add(child);
-                Ok(())
-            }
-            Side::Child => {
-                drop((ours, heartbeat));
-                self.become_worker(context)
-            }
-        }
-    }
-
-    /// In the new process: gives up what is the master's, and never comes back.
-    fn become_worker(&mut self, context: WorkerContext) -> ! {
-        self.children.forget();
-        self.current.bound.clear();
-        self.coming = None;
-        set_title(&self.title("worker"));
-        let ready = crate::os::signal::reset_for_worker()
-            .and_then(|()| self.setup.signals.restore_mask());
-        let exit = match ready {
-            Ok(()) => {
-                let main = std::panic::AssertUnwindSafe(|| (self.setup.worker_main)(context));
-                // The panic's message went to standard error.
-                std::panic::catch_unwind(main).unwrap_or(Exit::Internal)
-            }
-            Err(error) => {
-                tracing::error!("cannot set up the signals of a worker: {error}");
-                Exit::WorkerBoot
-            }
-        };
-        exit_now(exit.code())
-    }
-
     /// Workers of older generations, and of slots that are no longer wanted, finish what they have.
     fn retire_surplus(&mut self, now: Instant) {
-        let keep = [Some(self.current.generation), self.coming.as_ref().map(|e| e.generation)];
+        let keep = [
+            Some(self.current.generation),
+            self.coming.as_ref().map(|e| e.generation),
+        ];
         let until = now + self.current.config.graceful_timeout + GRACE_MARGIN;
         let workers = self.workers;
         for child in self.children.iter_mut() {
-            let wanted = keep.contains(&Some(child.generation)) && usize::from(child.slot.0) < workers;
+            let wanted =
+                keep.contains(&Some(child.generation)) && usize::from(child.slot.0) < workers;
             if !wanted && child.stays() {
                 child.drain(until);
             }
@@ -363,18 +274,25 @@ impl Master {
             Ended::Killed(_) => None,
         };
         let early = child.life == Life::Booting;
-        let of_coming = self.coming.as_ref().is_some_and(|e| e.generation == child.generation);
+        let of_coming = self
+            .coming
+            .as_ref()
+            .is_some_and(|e| e.generation == child.generation);
         if of_coming && early {
             self.abandon_reload("a new worker did not boot", now);
             return;
         }
-        let told = self.respawn.died(now.saturating_duration_since(child.born), now);
+        let told = self
+            .respawn
+            .died(now.saturating_duration_since(child.born), now);
         if !early {
             return;
         }
         let first_start = !self.current.proven && child.generation == self.current.generation;
         match reason {
-            Some(exit @ (Exit::WorkerBoot | Exit::AppLoad)) if first_start => self.halt(exit, now),
+            Some(exit @ (Exit::WorkerBoot | Exit::AppLoad)) if first_start => {
+                self.halt(exit, now);
+            }
             _ if first_start
                 && self.children.ready(self.current.generation) == 0
                 && self.respawn.early_deaths() >= BOOT_DEATHS =>
@@ -438,11 +356,22 @@ impl Master {
                 None => Some(now + timeout.saturating_sub(child.silent_for())),
             };
             // A killed child is only waited for.
-            leaving.into_iter().chain(beat).min().filter(|_| !child.killed)
+            leaving
+                .into_iter()
+                .chain(beat)
+                .min()
+                .filter(|_| !child.killed)
         });
         let parent = self.setup.parent.map(|_| now + PARENT_LOOK);
-        let respawn = self.respawn.wait_until(now).filter(|_| self.phase.is_running());
-        children.chain(self.phase.deadline()).chain(parent).chain(respawn).min()
+        let respawn = self
+            .respawn
+            .wait_until(now)
+            .filter(|_| self.phase.is_running());
+        children
+            .chain(self.phase.deadline())
+            .chain(parent)
+            .chain(respawn)
+            .min()
     }
 
     // ----- stopping -----
@@ -451,7 +380,9 @@ impl Master {
         self.coming = None;
         self.close_listeners();
         let until = self.phase.deadline().unwrap_or_else(Instant::now) + GRACE_MARGIN;
-        self.children.iter_mut().for_each(|child| child.drain(until));
+        self.children
+            .iter_mut()
+            .for_each(|child| child.drain(until));
     }
 
     fn quit_all(&mut self, now: Instant) {
@@ -471,7 +402,7 @@ impl Master {
     /// The workers hold duplicates; theirs close when they have taken what waits in the kernel's queue.
     fn close_listeners(&mut self) {
         if self.successor.is_none() && self.setup.parent.is_none() {
-            self.current.bound.iter().for_each(crate::listener::Bound::remove_path);
+            self.current.bound.iter().for_each(Bound::remove_path);
         }
         self.current.bound.clear();
     }
@@ -481,67 +412,6 @@ impl Master {
             pidfile.remove();
         }
         tracing::info!("Shutting down: Master");
-    }
-
-    // ----- reload -----
-
-    fn reload(&mut self, now: Instant) {
-        tracing::info!("Hang up: Master");
-        let config = match (self.setup.read_config)(&self.current.config) {
-            Ok(config) => config,
-            Err(mistakes) => {
-                tracing::error!("Reload failed, nothing has changed: {mistakes}");
-                return;
-            }
-        };
-        if self.coming.is_some() {
-            self.abandon_reload("another one was asked for", now);
-        }
-        self.newest = Generation(self.newest.0 + 1);
-        let workers = config.workers;
-        match self.current.next(config, workers, self.newest) {
-            Ok(edition) => {
-                self.workers = workers;
-                self.respawn.healthy();
-                self.coming = Some(edition);
-            }
-            Err(mistakes) => {
-                let mistakes = mistakes.join("; ");
-                tracing::error!("Reload failed, nothing has changed: {mistakes}");
-            }
-        }
-    }
-
-    /// The new generation takes the old one's place once all its workers are ready.
-    fn commit_reload(&mut self, now: Instant) {
-        let all = self.workers;
-        let is_ready =
-            |edition: &mut Edition| self.children.ready(edition.generation) >= all;
-        let Some(mut edition) = self.coming.take_if(is_ready) else { return };
-        edition.proven = true;
-        let old = std::mem::replace(&mut self.current, edition);
-        old.remove_paths_not_in(&self.current);
-        let urls: Vec<_> = self.current.bound.iter().map(|bound| bound.url()).collect();
-        if old.bound.iter().map(|bound| bound.url()).ne(urls.iter().copied()) {
-            tracing::info!("Listening at: {} ({})", urls.join(","), std::process::id());
-        }
-        tracing::debug!("generation {} took over", self.current.generation);
-        set_title(&self.title("master"));
-        self.retire_surplus(now);
-    }
-
-    /// The old generation goes on as if nothing had been asked for.
-    fn abandon_reload(&mut self, why: &str, now: Instant) {
-        let Some(edition) = self.coming.take() else { return };
-        tracing::error!("Reload abandoned ({why}): the workers from before go on.");
-        edition.remove_paths_not_in(&self.current);
-        self.workers = self.current.config.workers;
-        let until = now + GRACE_MARGIN;
-        for child in self.children.iter_mut() {
-            if child.generation == edition.generation {
-                child.quit(until);
-            }
-        }
     }
 
     /// Whether a reload's workers, or those of the start, have all been ready once.
@@ -557,7 +427,9 @@ impl Master {
         if let Err(error) = crate::log::reopen() {
             tracing::error!("cannot reopen the error log: {error}; the old one stays");
         }
-        self.children.iter().for_each(|child| child.order(Order::Reopen));
+        self.children
+            .iter()
+            .for_each(|child| child.order(Order::Reopen));
     }
 
     fn scale(&mut self, workers: usize) {
@@ -580,48 +452,6 @@ impl Master {
         } else {
             tracing::debug!("SIGWINCH ignored. Not daemonized");
         }
-    }
-
-    fn upgrade(&mut self) {
-        if let Some(pid) = self.successor {
-            tracing::warn!("USR2 signal ignored. Child exists (pid:{pid}).");
-            return;
-        }
-        if let Some(pid) = self.setup.parent {
-            tracing::warn!("USR2 signal ignored. Parent exists (pid:{pid}).");
-            return;
-        }
-        let started = upgrade::start(
-            &self.setup.command,
-            &self.current,
-            &self.setup.signals,
-            self.setup.hooks,
-        );
-        match started {
-            Ok(pid) => {
-                tracing::info!("Started a new master (pid:{pid}).");
-                self.successor = Some(pid);
-            }
-            Err(error) => tracing::error!("cannot start a new master: {error}"),
-        }
-    }
-
-    /// A new master's: the old one is gone, its names are ours.
-    fn look_at_the_parent(&mut self) {
-        let Some(parent) = self.setup.parent else { return };
-        if nix::unistd::getppid() == parent {
-            return;
-        }
-        self.setup.parent = None;
-        tracing::info!("Master has been promoted.");
-        if let Some(pidfile) = &mut self.setup.pidfile
-            && let Some(path) = &self.current.config.pidfile
-            && let Err(error) = pidfile.rename(path)
-        {
-            let from = pidfile.path().display();
-            tracing::error!("cannot rename {from} to {}: {error}", path.display());
-        }
-        set_title(&self.title("master"));
     }
 }
 

@@ -92,27 +92,25 @@ impl Phase {
                 Event::Empty | Event::Deadline => (self, Action::Nothing),
             },
             Self::Draining(until) => match event {
-                Event::Stop | Event::Halt => (Self::Stopping(until.min(now + QUICK)), Action::Quit),
+                Event::Stop | Event::Halt => {
+                    (Self::Stopping(until.min(now + QUICK)), Action::Quit)
+                }
                 Event::Reopen => (self, Action::Reopen),
                 Event::Deadline => (Self::Stopping(now), Action::Kill),
                 Event::Empty => (self, Action::Exit),
                 Event::Drain => (self, Action::Nothing),
-                Event::Reload
-                | Event::Upgrade
-                | Event::More
-                | Event::Fewer
-                | Event::Rest => (self, Action::Decline),
+                Event::Reload | Event::Upgrade | Event::More | Event::Fewer | Event::Rest => {
+                    (self, Action::Decline)
+                }
             },
             Self::Stopping(_) => match event {
                 Event::Reopen => (self, Action::Reopen),
                 Event::Deadline => (self, Action::Kill),
                 Event::Empty => (self, Action::Exit),
                 Event::Drain | Event::Stop | Event::Halt => (self, Action::Nothing),
-                Event::Reload
-                | Event::Upgrade
-                | Event::More
-                | Event::Fewer
-                | Event::Rest => (self, Action::Decline),
+                Event::Reload | Event::Upgrade | Event::More | Event::Fewer | Event::Rest => {
+                    (self, Action::Decline)
+                }
             },
         }
     }
@@ -154,7 +152,10 @@ mod tests {
     fn term_drains_for_the_graceful_timeout_and_then_kills() {
         let now = Instant::now();
         let (phase, action) = Phase::Running.on(Event::Drain, now, GRACEFUL);
-        assert_eq!((phase, action), (Phase::Draining(now + GRACEFUL), Action::Drain));
+        assert_eq!(
+            (phase, action),
+            (Phase::Draining(now + GRACEFUL), Action::Drain)
+        );
         let later = now + GRACEFUL;
         let (phase, action) = phase.on(Event::Deadline, later, GRACEFUL);
         assert_eq!((phase, action), (Phase::Stopping(later), Action::Kill));
@@ -165,9 +166,15 @@ mod tests {
     fn an_interrupt_shortens_a_drain_to_two_seconds_and_never_prolongs_it() {
         let now = Instant::now();
         let (phase, action) = Phase::Draining(now + GRACEFUL).on(Event::Stop, now, GRACEFUL);
-        assert_eq!((phase, action), (Phase::Stopping(now + QUICK), Action::Quit));
+        assert_eq!(
+            (phase, action),
+            (Phase::Stopping(now + QUICK), Action::Quit)
+        );
         let soon = now + Duration::from_millis(5);
-        assert_eq!(Phase::Draining(soon).on(Event::Stop, now, GRACEFUL).0, Phase::Stopping(soon));
+        assert_eq!(
+            Phase::Draining(soon).on(Event::Stop, now, GRACEFUL).0,
+            Phase::Stopping(soon)
+        );
     }
 
     #[test]
@@ -179,7 +186,11 @@ mod tests {
                 assert!(!next.is_running());
                 assert!(!matches!(
                     action,
-                    Action::Reload | Action::Upgrade | Action::More | Action::Fewer | Action::Rest
+                    Action::Reload
+                        | Action::Upgrade
+                        | Action::More
+                        | Action::Fewer
+                        | Action::Rest
                 ));
             }
         }

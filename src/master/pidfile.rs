@@ -44,11 +44,19 @@ impl Pidfile {
         if let Some(owner) = live_owner(path)
             && u32::try_from(owner) != Ok(pid)
         {
-            return Err(PidfileError::Taken { owner, path: path.to_path_buf() });
+            return Err(PidfileError::Taken {
+                owner,
+                path: path.to_path_buf(),
+            });
         }
-        write(path, pid)
-            .map_err(|source| PidfileError::Unwritable { path: path.to_path_buf(), source })?;
-        Ok(Self { path: path.to_path_buf(), pid })
+        write(path, pid).map_err(|source| PidfileError::Unwritable {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            pid,
+        })
     }
 
     /// Moves it to its real name, once the master that had it is gone.
@@ -125,10 +133,16 @@ mod tests {
         let path = dir.path().join("pid");
         fs::write(&path, "1\n").unwrap();
         let error = Pidfile::create(&path).unwrap_err();
-        assert!(error.to_string().starts_with("Already running on PID 1 "), "{error}");
+        assert!(
+            error.to_string().starts_with("Already running on PID 1 "),
+            "{error}"
+        );
         fs::write(&path, "2147483646\n").unwrap();
         let pidfile = Pidfile::create(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!("{}\n", std::process::id())
+        );
         pidfile.remove();
         assert!(!path.exists());
     }

@@ -3,11 +3,14 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
+use super::{GRACE_MARGIN, Master};
 use crate::channel::Generation;
 use crate::config::{Bind, Config};
 use crate::listener::{BindError, Bound, Options};
 use crate::os::privilege::Identity;
+use crate::os::process::set_title;
 
 /// One reading of the configuration and what belongs to it.
 #[derive(Debug)]
@@ -49,7 +52,9 @@ impl Edition {
             }
         }
         if !mistakes.is_empty() {
-            let fresh = bound.iter().filter(|bound| self.find(bound.bind(), &config).is_none());
+            let fresh = bound
+                .iter()
+                .filter(|bound| self.find(bound.bind(), &config).is_none());
             fresh.for_each(Bound::remove_path);
             return Err(mistakes);
         }
@@ -61,7 +66,13 @@ impl Edition {
                 }
             }
         }
-        Ok(Self { generation, config: Rc::new(config), bound, identity, proven: false })
+        Ok(Self {
+            generation,
+            config: Rc::new(config),
+            bound,
+            identity,
+            proven: false,
+        })
     }
 
     /// How new sockets of this edition are made.
@@ -71,7 +82,10 @@ impl Edition {
 
     /// Where heartbeat files go.
     pub(crate) fn worker_tmp_dir(&self) -> PathBuf {
-        self.config.worker_tmp_dir.clone().unwrap_or_else(crate::heartbeat::default_dir)
+        self.config
+            .worker_tmp_dir
+            .clone()
+            .unwrap_or_else(crate::heartbeat::default_dir)
     }
 
     /// Removes the paths of unix sockets that `next` does not use.
@@ -86,7 +100,73 @@ impl Edition {
     fn find(&self, bind: &Bind, config: &Config) -> Option<&Bound> {
         // Whether the kernel shares a port cannot be changed on a socket that listens.
         let same_way = self.config.reuse_port == config.reuse_port;
-        self.bound.iter().find(|bound| bound.bind() == bind && same_way)
+        self.bound
+            .iter()
+            .find(|bound| bound.bind() == bind && same_way)
+    }
+}
+
+impl Master {
+    pub(super) fn reload(&mut self, now: Instant) {
+        tracing::info!("Hang up: Master");
+        let config = match (self.setup.read_config)(&self.current.config) {
+            Ok(config) => config,
+            Err(mistakes) => {
+                tracing::error!("Reload failed, nothing has changed: {mistakes}");
+                return;
+            }
+        };
+        if self.coming.is_some() {
+            self.abandon_reload("another one was asked for", now);
+        }
+        self.newest = Generation(self.newest.0 + 1);
+        let workers = config.workers;
+        match self.current.next(config, workers, self.newest) {
+            Ok(edition) => {
+                self.workers = workers;
+                self.respawn.healthy();
+                self.coming = Some(edition);
+            }
+            Err(mistakes) => {
+                let mistakes = mistakes.join("; ");
+                tracing::error!("Reload failed, nothing has changed: {mistakes}");
+            }
+        }
+    }
+
+    /// The new generation takes the old one's place once all its workers are ready.
+    pub(super) fn commit_reload(&mut self, now: Instant) {
+        let all = self.workers;
+        let is_ready = |edition: &mut Edition| self.children.ready(edition.generation) >= all;
+        let Some(mut edition) = self.coming.take_if(is_ready) else {
+            return;
+        };
+        edition.proven = true;
+        let old = std::mem::replace(&mut self.current, edition);
+        old.remove_paths_not_in(&self.current);
+        let urls: Vec<_> = self.current.bound.iter().map(Bound::url).collect();
+        if old.bound.iter().map(Bound::url).ne(urls.iter().copied()) {
+            tracing::info!("Listening at: {} ({})", urls.join(","), std::process::id());
+        }
+        tracing::debug!("generation {} took over", self.current.generation);
+        set_title(&self.title("master"));
+        self.retire_surplus(now);
+    }
+
+    /// The old generation goes on as if nothing had been asked for.
+    pub(super) fn abandon_reload(&mut self, why: &str, now: Instant) {
+        let Some(edition) = self.coming.take() else {
+            return;
+        };
+        tracing::error!("Reload abandoned ({why}): the workers from before go on.");
+        edition.remove_paths_not_in(&self.current);
+        self.workers = self.current.config.workers;
+        let until = now + GRACE_MARGIN;
+        for child in self.children.iter_mut() {
+            if child.generation == edition.generation {
+                child.quit(until);
+            }
+        }
     }
 }
 
@@ -95,8 +175,12 @@ impl Edition {
 /// # Errors
 /// Nobody of that name, for the log.
 pub(crate) fn identity(config: &Config) -> Result<Identity, String> {
-    Identity::look_up(config.user.as_deref(), config.group.as_deref(), config.initgroups)
-        .map_err(|error| error.to_string())
+    Identity::look_up(
+        config.user.as_deref(),
+        config.group.as_deref(),
+        config.initgroups,
+    )
+    .map_err(|error| error.to_string())
 }
 
 /// How sockets are made under `config`.

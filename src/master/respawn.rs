@@ -27,7 +27,9 @@ impl Respawn {
             return false;
         }
         let doublings = (self.early_deaths - 2).min(16);
-        let delay = FIRST_DELAY.saturating_mul(1 << doublings).min(LONGEST_DELAY);
+        let delay = FIRST_DELAY
+            .saturating_mul(1 << doublings)
+            .min(LONGEST_DELAY);
         self.not_before = Some(now + delay);
         self.early_deaths == 2
     }

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
+use super::Master;
 use super::reload::Edition;
 use crate::os::fork::{Hooks, Side, exit_now, fork};
-use crate::os::process::{set_env, unset_env};
+use crate::os::process::{set_env, set_title, unset_env};
 use crate::os::signal::Signals;
 
 /// The variable that lists the descriptors, separated by commas.
@@ -30,11 +31,58 @@ pub(crate) struct Command {
     pub(crate) directory: PathBuf,
 }
 
+impl Master {
+    /// USR2.
+    pub(super) fn upgrade(&mut self) {
+        if let Some(pid) = self.successor {
+            tracing::warn!("USR2 signal ignored. Child exists (pid:{pid}).");
+            return;
+        }
+        if let Some(pid) = self.setup.parent {
+            tracing::warn!("USR2 signal ignored. Parent exists (pid:{pid}).");
+            return;
+        }
+        let started = start(
+            &self.setup.command,
+            &self.current,
+            &self.setup.signals,
+            self.setup.hooks,
+        );
+        match started {
+            Ok(pid) => {
+                tracing::info!("Started a new master (pid:{pid}).");
+                self.successor = Some(pid);
+            }
+            Err(error) => tracing::error!("cannot start a new master: {error}"),
+        }
+    }
+
+    /// A new master's: the old one is gone, its names are ours.
+    pub(super) fn look_at_the_parent(&mut self) {
+        let Some(parent) = self.setup.parent else {
+            return;
+        };
+        if nix::unistd::getppid() == parent {
+            return;
+        }
+        self.setup.parent = None;
+        tracing::info!("Master has been promoted.");
+        if let Some(pidfile) = &mut self.setup.pidfile
+            && let Some(path) = &self.current.config.pidfile
+            && let Err(error) = pidfile.rename(path)
+        {
+            let from = pidfile.path().display();
+            tracing::error!("cannot rename {from} to {}: {error}", path.display());
+        }
+        set_title(&self.title("master"));
+    }
+}
+
 /// Starts `command` with the sockets of `edition`; the new master's process id.
 ///
 /// # Errors
 /// Those of fork(2). That the command cannot be executed is logged by the child, which then ends with 126.
-pub(crate) fn start(
+fn start(
     command: &Command,
     edition: &Edition,
     signals: &Signals,
@@ -44,7 +92,10 @@ pub(crate) fn start(
         Side::Parent(pid) => Ok(pid),
         Side::Child => {
             let error = become_new(command, edition, signals);
-            tracing::error!("cannot start the new binary {:?}: {error}", command.arguments);
+            tracing::error!(
+                "cannot start the new binary {:?}: {error}",
+                command.arguments
+            );
             exit_now(CANNOT_EXEC)
         }
     }

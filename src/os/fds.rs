@@ -1,5 +1,8 @@
 //! File descriptors that came from elsewhere, and the close-on-exec flag.
-#![expect(unsafe_code, reason = "owning a number that came by environment variable or flag")]
+#![expect(
+    unsafe_code,
+    reason = "owning a number that came by environment variable or flag"
+)]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -29,7 +32,11 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
 /// # Errors
 /// Those of fcntl(2).
 pub(crate) fn keep_on_exec(fd: impl AsFd, keep: bool) -> io::Result<()> {
-    let flags = if keep { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
+    let flags = if keep {
+        FdFlag::empty()
+    } else {
+        FdFlag::FD_CLOEXEC
+    };
     fcntl(fd, FcntlArg::F_SETFD(flags))?;
     Ok(())
 }

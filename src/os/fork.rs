@@ -27,7 +27,11 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// For a process with no embedded runtime.
-    pub(crate) const NONE: Self = Self { before: || (), parent: || (), child: || () };
+    pub(crate) const NONE: Self = Self {
+        before: || (),
+        parent: || (),
+        child: || (),
+    };
 }
 
 /// fork(2). The process must have one thread, or the child would inherit locks that nobody releases.

@@ -1,6 +1,9 @@
 //! The end of a worker whose master died while it cannot look (an app stuck in a loop): the kernel tells it by a
 //! signal, and a timer of the kernel's ends it a little later.
-#![expect(unsafe_code, reason = "prctl, a signal handler and a POSIX timer have no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "prctl, a signal handler and a POSIX timer have no safe form"
+)]
 
 use std::io;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -31,11 +34,16 @@ pub(crate) fn leave_when_master_dies(master: i32) -> io::Result<()> {
     event.sigev_signo = libc::SIGKILL;
     let mut timer: libc::timer_t = std::ptr::null_mut();
     // SAFETY: both pointers are to live locals.
-    if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) } != 0 {
+    if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) } != 0
+    {
         return Err(io::Error::last_os_error());
     }
     TIMER.store(timer.cast(), Ordering::SeqCst);
-    let action = SigAction::new(SigHandler::Handler(arm), SaFlags::SA_RESTART, SigSet::empty());
+    let action = SigAction::new(
+        SigHandler::Handler(arm),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
     // SAFETY: `arm` calls only timer_settime, which signal-safety(7) lists.
     unsafe { sigaction(DEATH, &action) }?;
     nix::sys::prctl::set_pdeathsig(DEATH)?;
@@ -49,8 +57,14 @@ pub(crate) fn leave_when_master_dies(master: i32) -> io::Result<()> {
 extern "C" fn arm(_: libc::c_int) {
     let timer = TIMER.load(Ordering::SeqCst);
     let value = libc::itimerspec {
-        it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-        it_value: libc::timespec { tv_sec: 0, tv_nsec: i64::from(GRACE.subsec_nanos()) },
+        it_interval: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        },
+        it_value: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(GRACE.subsec_nanos()),
+        },
     };
     // SAFETY: `timer` was made by timer_create before the handler was installed and is never deleted; `value` lives
     // through the call; the old value is not asked for.

@@ -26,7 +26,11 @@ impl Identity {
     ) -> io::Result<Self> {
         let user = user.map(find_user).transpose()?;
         let group = group.map(find_group).transpose()?;
-        Ok(Self { user, group, initgroups })
+        Ok(Self {
+            user,
+            group,
+            initgroups,
+        })
     }
 
     /// The user and group ids to give files to, where they differ from ours.
@@ -51,7 +55,10 @@ impl Identity {
                 && let Some(name) = name
                 && let Ok(name) = CString::new(name.as_str())
             {
-                nix::unistd::initgroups(&name, self.group.unwrap_or_else(nix::unistd::getegid))?;
+                nix::unistd::initgroups(
+                    &name,
+                    self.group.unwrap_or_else(nix::unistd::getegid),
+                )?;
             }
             if *uid != current {
                 nix::unistd::setuid(*uid)?;
@@ -69,7 +76,10 @@ fn find_user(name: &str) -> io::Result<(Uid, Option<String>)> {
     }
     match User::from_name(name)? {
         Some(user) => Ok((user.uid, Some(user.name))),
-        None => Err(io::Error::new(io::ErrorKind::NotFound, format!("no user named {name:?}"))),
+        None => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("no user named {name:?}"),
+        )),
     }
 }
 
@@ -79,7 +89,10 @@ fn find_group(name: &str) -> io::Result<Gid> {
     }
     match Group::from_name(name)? {
         Some(group) => Ok(group.gid),
-        None => Err(io::Error::new(io::ErrorKind::NotFound, format!("no group named {name:?}"))),
+        None => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("no group named {name:?}"),
+        )),
     }
 }
 

@@ -67,7 +67,9 @@ pub(crate) fn set_title(title: &str) {
     if let Ok(short) = std::ffi::CString::new(short) {
         let _ = nix::sys::prctl::set_name(&short);
     }
-    let Some((start, end)) = argument_area() else { return };
+    let Some((start, end)) = argument_area() else {
+        return;
+    };
     let room = end.saturating_sub(start);
     if room < 2 {
         return;
@@ -82,11 +84,11 @@ pub(crate) fn set_title(title: &str) {
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), area, length) };
 }
 
-/// `arg_start` and `arg_end` of proc_pid_stat(5), fields 48 and 49.
+/// `arg_start` and `arg_end` of `proc_pid_stat(5)`, fields 48 and 49.
 fn argument_area() -> Option<(usize, usize)> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The second field, the name in brackets, may hold blanks: count from behind its end.
-    let rest = stat.get(stat.rfind(')')?.checked_add(2)?..)?;
+    let rest = text.get(text.rfind(')')?.checked_add(2)?..)?;
     let mut fields = rest.split_ascii_whitespace().skip(45);
     let start = fields.next()?.parse().ok()?;
     let end = fields.next()?.parse().ok()?;

@@ -21,6 +21,9 @@ use crate::app::{Address, Ends};
 const STRIDE: u64 = 500;
 /// How long a draining worker waits for the first request of a connection it has accepted, in milliseconds.
 const DRAIN_FRESH: u64 = 1000;
+/// How long a draining worker waits for the next request of a connection that is kept alive, in milliseconds: one that
+/// is on its way when the drain begins is answered.
+const DRAIN_IDLE: u64 = 150;
 /// How long a closed connection is read from, so that the client gets to read our last answer, in milliseconds.
 const LINGER: u64 = 2000;
 /// So much of a request line is kept for the log.
@@ -28,17 +31,17 @@ const LINE: usize = 256;
 
 /// The settings that limit time. Zero switches a limit off.
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// Between requests.
-    pub keepalive: Duration,
+    pub(crate) keepalive: Duration,
     /// From the first byte of a head to its end, and from a connection to its first byte.
-    pub header: Duration,
+    pub(crate) header: Duration,
     /// How far a body may fall behind `min_rate`.
-    pub body: Duration,
+    pub(crate) body: Duration,
     /// How far the reading of a response may fall behind `min_rate`.
-    pub write: Duration,
+    pub(crate) write: Duration,
     /// Bytes a second.
-    pub min_rate: u64,
+    pub(crate) min_rate: u64,
 }
 
 /// What a connection is doing, as far as its deadline goes.
@@ -226,6 +229,13 @@ impl Watch {
         self.sent.progress(bytes, self.clock.rate.get());
     }
 
+    fn drained_for(&self) -> u64 {
+        self.clock
+            .now
+            .get()
+            .saturating_sub(self.clock.drained.get())
+    }
+
     fn tick(&self, elapsed: u64, limits: &Limits) -> Option<Verdict> {
         let age = self.clock.now.get().saturating_sub(self.since.get());
         // The phase began up to a stride after the clock's last move.
@@ -236,14 +246,12 @@ impl Watch {
         match self.phase.get() {
             Phase::Fresh if past(limits.header) => Some(Verdict::Close),
             Phase::Fresh if self.draining() => {
-                let drained = self
-                    .clock
-                    .now
-                    .get()
-                    .saturating_sub(self.clock.drained.get());
-                (age.min(drained) > DRAIN_FRESH).then_some(Verdict::Close)
+                (age.min(self.drained_for()) > DRAIN_FRESH).then_some(Verdict::Close)
             }
             Phase::Idle if past(limits.keepalive) => Some(Verdict::Close),
+            Phase::Idle if self.draining() => {
+                (age.min(self.drained_for()) >= DRAIN_IDLE).then_some(Verdict::Close)
+            }
             Phase::Head if past(limits.header) => Some(Verdict::SlowHead),
             Phase::Lingering if past(LINGER) => Some(Verdict::Close),
             Phase::Receiving if limits.body > 0 && self.received.tick(elapsed, limits.body) => {
@@ -296,6 +304,7 @@ impl Connections {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.borrow().len()
     }
@@ -316,16 +325,13 @@ impl Connections {
         }
     }
 
-    /// No more requests: idle connections close now; those with a request, or part of one, are answered with
-    /// `Connection: close`; those that have not sent anything yet have a second for it.
-    pub(crate) fn drain(&self) {
+    /// No more requests: those with a request, or part of one, are answered with `Connection: close`; those that are kept
+    /// alive have a moment for one that is on its way, those that have not sent anything yet a second. To be swept
+    /// more often from now on.
+    pub(crate) fn drain(&self, now: Instant) {
+        self.sweep(now);
         self.clock.draining.set(true);
         self.clock.drained.set(self.clock.now.get());
-        for (_, watch) in &*self.slots.borrow() {
-            if watch.phase() == Phase::Idle {
-                watch.wake();
-            }
-        }
     }
 
     /// Cuts every connection and logs each.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use hyper::server::conn::http1;
 use tokio::sync::Notify;
 
-use super::access::Sink;
+use super::access::{AccessLog, Format, Sink};
 use super::connections::{Connections, Peer, Phase, Timeouts, Verdict};
 use super::forwarded::Forwarded;
 use super::guard::Rules;
@@ -36,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) forwarded: Forwarded,
     pub(crate) connections: Rc<Connections>,
+    pub(crate) access: Option<Rc<AccessLog>>,
     row: Option<Row>,
     answered: Cell<u64>,
     /// The worker is recycled after so many answers; zero is never.
@@ -63,6 +64,7 @@ pub(crate) struct Settings {
     pub(crate) rules: Rules,
     pub(crate) timeouts: Timeouts,
     pub(crate) forwarded: Forwarded,
+    pub(crate) access_log_format: String,
     pub(crate) max_requests: u64,
     pub(crate) max_requests_jitter: u64,
 }
@@ -93,6 +95,7 @@ impl From<&Config> for Settings {
                 &config.forwarder_headers,
                 config.header_map,
             ),
+            access_log_format: config.access_log_format.clone(),
             max_requests: config.max_requests,
             max_requests_jitter: config.max_requests_jitter,
         }
@@ -126,7 +129,6 @@ impl<A: App> HttpService<A> {
         access: Option<Rc<dyn Sink>>,
         row: Option<Row>,
     ) -> Rc<Self> {
-        let _ = access;
         let mut builder = http1::Builder::new();
         // No timer: the sweep keeps the deadlines. No pipeline_flush: it holds answers back while the next request is
         // incomplete, and lets a response body grow without end in memory. One flat buffer: cheaper than writev.
@@ -149,7 +151,9 @@ impl<A: App> HttpService<A> {
             (requests, jitter) => requests
                 .saturating_add(RandomState::new().hash_one(0) % jitter.saturating_add(1)),
         };
+        let format = settings.access_log_format;
         let shared = Shared {
+            access: access.map(|sink| AccessLog::new(Format::compile(&format), sink)),
             connections: Connections::new(&settings.timeouts),
             rules: settings.rules,
             forwarded: settings.forwarded,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use http::StatusCode;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::connections::{Entry, Phase, Verdict, Watch};
@@ -38,6 +38,8 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// A unix socket.
     Unix(UnixStream),
+    /// No socket at all: for tests and benches.
+    Memory(DuplexStream),
 }
 
 impl Stream {
@@ -49,6 +51,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 
@@ -56,6 +59,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -63,6 +67,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -298,12 +303,11 @@ impl Wire {
         let watch = self.watch();
         let verdict = watch.verdict();
         if inlet.is_idle() {
-            let fresh = watch.phase() == Phase::Fresh;
-            if verdict.is_some() || (watch.draining() && !fresh) {
+            if verdict.is_some() {
                 self.ended.set(true);
                 return Poll::Ready(());
             }
-            if !fresh {
+            if watch.phase() != Phase::Fresh {
                 watch.enter(Phase::Idle);
             }
         } else if inlet.in_body() {

@@ -4,6 +4,7 @@
 //! what apps see and calls the app, [`reply`] watches over the answer, [`access`] logs it. [`connections`] keeps the
 //! deadlines of all.
 
+pub mod bench;
 pub mod guard;
 pub mod inlet;
 
@@ -16,7 +17,6 @@ mod page;
 mod reply;
 mod service;
 
-pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
 pub(crate) use self::io::Stream;
 

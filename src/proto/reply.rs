@@ -7,11 +7,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::access::Record;
+use super::connections::Peer;
+use super::guard::Refusal;
 use super::io::Wire;
+use super::page;
 use crate::error::{AnyError, chain};
 
 /// What the `Server` field says.
@@ -47,6 +51,10 @@ enum Cut {
 
 /// What the fields of a response come to.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what was seen, each by itself"
+)]
 struct Fields {
     length: Option<u64>,
     close: bool,
@@ -88,6 +96,36 @@ impl Fields {
         }
         Ok(fields)
     }
+
+    /// What can be told of a response before it is sent. `exact` is the size of its body, if it is known.
+    fn check(self, status: StatusCode, exact: Option<u64>, head: bool) -> Result<Self, Fault> {
+        if status.is_informational() {
+            return Err(Fault::Interim(status));
+        }
+        match (self.length, exact) {
+            (Some(announced), Some(body)) if body < announced && !bodiless(status, head) => {
+                Err(Fault::Short { body, announced })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Leaves the app's fields, but for those that are the server's to set.
+    fn settle(&self, headers: &mut HeaderMap, wire: &Wire) {
+        if self.hop {
+            for name in [TRANSFER_ENCODING, UPGRADE, TE, KEEP_ALIVE] {
+                headers.remove(name);
+            }
+        }
+        if self.close || wire.watch().draining() {
+            headers.insert(CONNECTION, CLOSE);
+        } else if self.connection {
+            headers.remove(CONNECTION);
+        }
+        if !self.server {
+            headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+        }
+    }
 }
 
 fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
@@ -97,78 +135,82 @@ fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// The app's response as it may be sent. `head`: the request's method is HEAD.
-pub(super) fn seal<B>(
-    response: Response<B>,
-    wire: &Rc<Wire>,
-    head: bool,
-) -> Result<Response<Reply<B>>, Fault>
-where
-    B: Body<Data = Bytes, Error = AnyError>,
-{
-    let (mut parts, body) = response.into_parts();
-    let status = parts.status;
-    if status.is_informational() {
-        return Err(Fault::Interim(status));
-    }
-    let fields = Fields::read(&parts.headers)?;
-    let exact = body.size_hint().exact();
-    let bodiless =
-        head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-    if !bodiless
-        && let (Some(announced), Some(body)) = (fields.length, exact)
-        && body < announced
-    {
-        return Err(Fault::Short { body, announced });
-    }
-    if head
-        && fields.length.is_none()
-        && let Some(exact) = exact.filter(|&exact| exact > 0)
-    {
-        parts.headers.insert(CONTENT_LENGTH, exact.into());
-    }
-    settle(&mut parts.headers, &fields, wire);
-    let length = fields.length.or(exact);
-    let body = if bodiless {
-        Reply::new(None, Some(0), wire)
-    } else {
-        Reply::new(Some(body), length, wire)
-    };
-    Ok(Response::from_parts(parts, body))
+/// One request and its answer.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(super) wire: Rc<Wire>,
+    /// The method is HEAD.
+    pub(super) head: bool,
+    /// For the access log.
+    pub(super) record: Option<Box<Record>>,
 }
 
-/// A page of ours in the place of the app's response.
-pub(super) fn page<B>(
-    page: Response<Bytes>,
-    wire: &Rc<Wire>,
-    head: bool,
-) -> Response<Reply<B>> {
-    let (mut parts, bytes) = page.into_parts();
-    parts
-        .headers
-        .insert(SERVER, HeaderValue::from_static(SERVER_NAME));
-    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    parts.headers.insert(CONTENT_LENGTH, length.into());
-    let mut body = Reply::new(None, Some(if head { 0 } else { length }), wire);
-    body.rest = if head { Bytes::new() } else { bytes };
-    Response::from_parts(parts, body)
-}
+impl Exchange {
+    /// Logs a fault of the client's and makes the page for it.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
+        let peer = &self.wire.watch().ends().peer;
+        tracing::warn!("Invalid request from ip={}: {}", Peer(peer), refusal.reason);
+        page::response(refusal.status, refusal.reason)
+    }
 
-/// Leaves the app's fields, but for those that are the server's to set.
-fn settle(headers: &mut HeaderMap, fields: &Fields, wire: &Wire) {
-    if fields.hop {
-        for name in [TRANSFER_ENCODING, UPGRADE, TE, KEEP_ALIVE] {
-            headers.remove(name);
+    /// Logs a fault of the app's and makes the page for it.
+    pub(super) fn fail(&self, what: &str) -> Response<Bytes> {
+        tracing::error!(
+            "Error handling request {}: {what}",
+            self.wire.watch().request()
+        );
+        page::response(StatusCode::INTERNAL_SERVER_ERROR, "")
+    }
+
+    /// The app's response as it may be sent; a page in its place if it may not.
+    pub(super) fn send<B>(self, response: Response<B>) -> Response<Reply<B>>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
+        let exact = response.body().size_hint().exact();
+        let checked = Fields::read(response.headers())
+            .and_then(|fields| fields.check(response.status(), exact, self.head));
+        let fields = match checked {
+            Ok(fields) => fields,
+            Err(fault) => {
+                let page = self.fail(&fault.to_string());
+                return self.send_page(page);
+            }
+        };
+        let (mut parts, body) = response.into_parts();
+        if self.head
+            && fields.length.is_none()
+            && let Some(exact) = exact.filter(|&exact| exact > 0)
+        {
+            parts.headers.insert(CONTENT_LENGTH, exact.into());
         }
+        fields.settle(&mut parts.headers, &self.wire);
+        let body = if bodiless(parts.status, self.head) {
+            Reply::new(None, Some(0), self, &parts)
+        } else {
+            Reply::new(Some(body), fields.length.or(exact), self, &parts)
+        };
+        Response::from_parts(parts, body)
     }
-    if fields.close || wire.watch().draining() {
-        headers.insert(CONNECTION, CLOSE);
-    } else if fields.connection {
-        headers.remove(CONNECTION);
+
+    /// A page of ours in the place of the app's response.
+    pub(super) fn send_page<B>(self, page: Response<Bytes>) -> Response<Reply<B>> {
+        let (mut parts, bytes) = page.into_parts();
+        parts
+            .headers
+            .insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        parts.headers.insert(CONTENT_LENGTH, length.into());
+        let bytes = if self.head { Bytes::new() } else { bytes };
+        let mut body = Reply::new(None, (!self.head).then_some(length), self, &parts);
+        body.rest = bytes;
+        Response::from_parts(parts, body)
     }
-    if !fields.server {
-        headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
-    }
+}
+
+/// A response of this kind has no body, whatever the app gives (RFC 9110 section 6.4.1).
+fn bodiless(status: StatusCode, head: bool) -> bool {
+    head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
 pin_project! {
@@ -182,18 +224,26 @@ pin_project! {
         left: Option<u64>,
         // What `left` was at first.
         length: Option<u64>,
-        wire: Rc<Wire>,
+        exchange: Exchange,
     }
 }
 
 impl<B> Reply<B> {
-    fn new(body: Option<B>, length: Option<u64>, wire: &Rc<Wire>) -> Self {
+    fn new(
+        body: Option<B>,
+        length: Option<u64>,
+        mut exchange: Exchange,
+        parts: &response::Parts,
+    ) -> Self {
+        if let Some(record) = &mut exchange.record {
+            record.answered(parts.status, &parts.headers);
+        }
         Self {
             body,
             rest: Bytes::new(),
             left: length,
             length,
-            wire: Rc::clone(wire),
+            exchange,
         }
     }
 }
@@ -210,14 +260,14 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
         let mut this = self.project();
-        if this.wire.throttle() {
+        if this.exchange.wire.throttle() {
             return Poll::Pending;
         }
         while let Some(body) = this.body.as_mut().as_pin_mut() {
             if !this.rest.is_empty() && *this.left != Some(0) {
                 break;
             }
-            if this.wire.spoilt().is_some() {
+            if this.exchange.wire.spoilt().is_some() {
                 return Poll::Ready(Some(Err(Cut::Spoilt.into())));
             }
             let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));
@@ -235,7 +285,7 @@ where
                 Ok(Poll::Ready(Some(Ok(frame)))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => continue,
                     Ok(data) => {
-                        take(this.rest, this.left, data, this.wire);
+                        take(this.rest, this.left, data, &this.exchange.wire);
                         if *this.left == Some(0)
                             && this
                                 .body
@@ -257,7 +307,7 @@ where
                 Ok(Poll::Ready(Some(Err(error)))) => error,
                 Err(_) => Cut::Panic.into(),
             };
-            let request = this.wire.watch().request();
+            let request = this.exchange.wire.watch().request();
             tracing::error!("Error handling request {request}: {}", chain(&*error));
             return Poll::Ready(Some(Err(error)));
         }
@@ -265,7 +315,10 @@ where
             return Poll::Ready(None);
         }
         let piece = this.rest.split_to(PIECE.min(this.rest.len()));
-        this.wire.hand_on(piece.len());
+        this.exchange.wire.hand_on(piece.len());
+        if let Some(record) = &mut this.exchange.record {
+            record.sent(piece.len());
+        }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -15,13 +15,12 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
-use super::connections::Peer;
+use super::guard::Refusal;
 use super::http::HttpService;
 use super::io::Wire;
-use super::page;
-use super::reply::{self, Reply};
+use super::reply::{Exchange, Reply};
 use crate::app::{App, Body, Origin, Scheme};
-use crate::error::{AnyError, chain};
+use crate::error::chain;
 
 /// The app as one connection's hyper sees it.
 #[derive(Debug)]
@@ -35,22 +34,16 @@ impl<A: App> Service<A> {
         Self { http, wire }
     }
 
-    fn refuse(&self, status: StatusCode, reason: &'static str) -> Response<Bytes> {
-        let peer = &self.wire.watch().ends().peer;
-        tracing::warn!("Invalid request from ip={}: {reason}", Peer(peer));
-        page::response(status, reason)
-    }
-
     /// Makes of the head what apps are promised.
-    fn scheme(&self, parts: &mut request::Parts) -> Result<Scheme, Response<Bytes>> {
+    fn prepare(&self, parts: &mut request::Parts) -> Result<Scheme, Refusal> {
+        const BAD: StatusCode = StatusCode::BAD_REQUEST;
         let facts = self.wire.facts();
+        let trusted = self.wire.trusted;
         let forwarded = &self.wire.shared.forwarded;
-        if facts.underscores
-            && forwarded
-                .underscores(&mut parts.headers, self.wire.trusted)
-                .is_err()
-        {
-            return Err(self.refuse(StatusCode::BAD_REQUEST, "field name with an underscore"));
+        if facts.underscores {
+            forwarded
+                .underscores(&mut parts.headers, trusted)
+                .map_err(|_| Refusal::new(BAD, "header field name with an underscore"))?;
         }
         // RFC 9112 section 3.2.2: the target's authority counts, not the Host field.
         if let Some(authority) = parts.uri.authority()
@@ -58,12 +51,12 @@ impl<A: App> Service<A> {
         {
             parts.headers.insert(HOST, host);
         }
-        if !facts.watched || !self.wire.trusted {
+        if !facts.watched || !trusted {
             return Ok(Scheme::Http);
         }
         forwarded
             .scheme(&parts.headers)
-            .map_err(|_| self.refuse(StatusCode::BAD_REQUEST, "contradictory scheme fields"))
+            .map_err(|_| Refusal::new(BAD, "contradictory scheme header fields"))
     }
 }
 
@@ -74,18 +67,19 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
 
     fn call(&self, request: Request<Incoming>) -> Answer<A> {
         let (mut parts, incoming) = request.into_parts();
-        let wire = Rc::clone(&self.wire);
-        let head = parts.method == Method::HEAD;
-        let scheme = match self.scheme(&mut parts) {
+        let wire = &self.wire;
+        let scheme = self.prepare(&mut parts);
+        let exchange = Exchange {
+            wire: Rc::clone(wire),
+            head: parts.method == Method::HEAD,
+            record: wire.shared.access.as_ref().map(|log| {
+                let scheme = *scheme.as_ref().unwrap_or(&Scheme::Http);
+                log.begin(&parts, wire.watch().ends(), scheme)
+            }),
+        };
+        let scheme = match scheme {
             Ok(scheme) => scheme,
-            Err(page) => {
-                return Answer {
-                    future: None,
-                    page: Some(page),
-                    wire,
-                    head,
-                };
-            }
+            Err(refusal) => return Answer::page(exchange.refuse(refusal), exchange),
         };
         let body = if incoming.is_end_stream() {
             Body::empty()
@@ -98,23 +92,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             trusted: wire.trusted,
         };
         let request = Request::from_parts(parts, body);
-        let called = catch_unwind(AssertUnwindSafe(|| self.http.app.call(request, origin)));
-        match called {
+        match catch_unwind(AssertUnwindSafe(|| self.http.app.call(request, origin))) {
             Ok(future) => Answer {
                 future: Some(future),
                 page: None,
-                wire,
-                head,
+                exchange: Some(exchange),
             },
-            Err(_) => {
-                let page = Some(failed(&wire, "the app panicked"));
-                Answer {
-                    future: None,
-                    page,
-                    wire,
-                    head,
-                }
-            }
+            Err(_) => Answer::page(exchange.fail("the app panicked"), exchange),
         }
     }
 }
@@ -125,8 +109,17 @@ pin_project! {
         #[pin]
         future: Option<A::Future>,
         page: Option<Response<Bytes>>,
-        wire: Rc<Wire>,
-        head: bool,
+        exchange: Option<Exchange>,
+    }
+}
+
+impl<A: App> Answer<A> {
+    fn page(page: Response<Bytes>, exchange: Exchange) -> Self {
+        Self {
+            future: None,
+            page: Some(page),
+            exchange: Some(exchange),
+        }
     }
 }
 
@@ -135,47 +128,36 @@ impl<A: App> Future for Answer<A> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let mut answer = None;
+        let mut outcome = None;
         if let Some(future) = this.future.as_mut().as_pin_mut() {
             match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(Ok(response))) => answer = Some(response),
-                Ok(Poll::Ready(Err(error))) => {
-                    *this.page = Some(failed(this.wire, &chain_of(&error)));
+                Ok(Poll::Ready(answer)) => {
+                    outcome = Some(answer.map_err(|error| chain(&*error)));
                 }
-                Err(_) => *this.page = Some(failed(this.wire, "the app panicked")),
+                Err(_) => outcome = Some(Err("the app panicked".to_owned())),
             }
             this.future.set(None);
         }
-        this.wire.shared.count();
-        // A request whose body broke is answered by us, whatever the app made of it.
-        if let Some(refusal) = this.wire.spoilt() {
-            let peer = &this.wire.watch().ends().peer;
-            tracing::warn!("Invalid request from ip={}: {}", Peer(peer), refusal.reason);
-            *this.page = Some(page::response(refusal.status, refusal.reason));
-        }
-        if let Some(page) = this.page.take() {
-            return Poll::Ready(Ok(reply::page(page, this.wire, *this.head)));
-        }
-        let answer = answer.map(|answer| reply::seal(answer, this.wire, *this.head));
-        let response = match answer {
-            Some(Ok(response)) => response,
-            Some(Err(fault)) => {
-                reply::page(failed(this.wire, &fault.to_string()), this.wire, *this.head)
-            }
+        let Some(exchange) = this.exchange.take() else {
             // Polled after its end, which hyper does not do.
-            None => return Poll::Pending,
+            return Poll::Pending;
+        };
+        exchange.wire.shared.count();
+        let response = match (this.page.take(), outcome) {
+            (Some(page), _) => exchange.send_page(page),
+            // A request whose body broke is answered by us, whatever the app made of it.
+            (None, _) if let Some(refusal) = exchange.wire.spoilt() => {
+                let page = exchange.refuse(refusal);
+                exchange.send_page(page)
+            }
+            (None, Some(Ok(response))) => exchange.send(response),
+            (None, Some(Err(error))) => {
+                let page = exchange.fail(&error);
+                exchange.send_page(page)
+            }
+            (None, None) => return Poll::Pending,
         };
         Poll::Ready(Ok(response))
     }
-}
-
-fn chain_of(error: &AnyError) -> String {
-    chain(&**error)
-}
-
-/// Logs what the app did and makes the page for it.
-fn failed(wire: &Wire, what: &str) -> Response<Bytes> {
-    tracing::error!("Error handling request {}: {what}", wire.watch().request());
-    page::response(StatusCode::INTERNAL_SERVER_ERROR, "")
 }

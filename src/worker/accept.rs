@@ -58,20 +58,34 @@ impl Acceptor {
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`.
-    pub(crate) fn new(listener: Listener, epoll: Option<Epoll>, gate: Rc<Gate>) -> io::Result<Self> {
+    pub(crate) fn new(
+        listener: Listener,
+        epoll: Option<Epoll>,
+        gate: Rc<Gate>,
+    ) -> io::Result<Self> {
         let kind = listener.kind();
         let shared = listener.is_shared();
         let fd = listener.into_fd();
         let local = address(&socket2::SockRef::from(&fd).local_addr()?);
-        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
-        let exclusive = epoll.and_then(|epoll| match Exclusive::replace(epoll, fd.get_ref()) {
-            Ok(exclusive) => Some(exclusive),
-            Err(error) => {
-                tracing::debug!("a connection will wake every worker: {error}");
-                None
-            }
-        });
-        Ok(Self { fd, exclusive, kind, shared, local, gate, short: Cell::new(false) })
+        let fd = crate::os::epoll::watch(fd)?;
+        let exclusive = match epoll {
+            Some(epoll) => Exclusive::replace(epoll, fd.get_ref()),
+            None => Err(io::Error::other(
+                "the runtime's epoll cannot be told from others",
+            )),
+        };
+        let exclusive = exclusive
+            .inspect_err(|error| tracing::warn!("a connection will wake every worker: {error}"))
+            .ok();
+        Ok(Self {
+            fd,
+            exclusive,
+            kind,
+            shared,
+            local,
+            gate,
+            short: Cell::new(false),
+        })
     }
 
     /// Accepts until the gate closes, and then what waits in the kernel's queue, up to the cap.
@@ -108,10 +122,15 @@ impl Acceptor {
 
     /// Accepts one connection; false when none waits or the cap is reached.
     fn accept(&self, to: &impl Take) -> io::Result<bool> {
-        let Some(mut permit) = self.gate.permit() else { return Ok(false) };
+        let Some(mut permit) = self.gate.permit() else {
+            return Ok(false);
+        };
         let (fd, peer) = match crate::os::accept::accept(self.fd.get_ref().as_fd()) {
             Ok(accepted) => accepted,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.nothing_waits();
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         };
         permit.count();
@@ -120,27 +139,44 @@ impl Acceptor {
             Kind::Tcp => Stream::Tcp(TcpStream::from_std(fd.into())?),
             Kind::Unix => Stream::Unix(UnixStream::from_std(fd.into())?),
         };
-        let ends = Ends { peer: address(&peer), local: self.local.clone() };
+        let ends = Ends {
+            peer: address(&peer),
+            local: self.local.clone(),
+        };
         to.take(stream, ends, permit);
         Ok(true)
     }
 
-    /// Waits for the listener. The entry is level-triggered, so a connection that is left waiting is told of again.
+    /// Waits for the listener. An exclusive entry is level-triggered: a connection that is left waiting is told of
+    /// again. Tokio's own is not: it stays ready until accepting has found nothing.
     async fn readable(&self) {
         match self.fd.readable().await {
-            Ok(mut guard) => guard.clear_ready(),
+            Ok(mut guard) if self.exclusive.is_some() => guard.clear_ready(),
+            Ok(_) => {}
             Err(error) => {
                 // Only at the end of the runtime.
                 tracing::debug!("the listener can no longer be watched: {error}");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// For Tokio's own entry, the time to forget the readiness: by asking for it and finding nothing.
+    fn nothing_waits(&self) {
+        if self.exclusive.is_none() {
+            let looked = self.fd.try_io(Interest::READABLE, |_| {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
+            debug_assert!(looked.is_err());
         }
     }
 
     /// Calls `least` to take the connection that woke this worker; false if it did not come.
     async fn left_to(&self, least: Row) -> bool {
         let before = least.activity();
-        let called = least.pid().is_some_and(|pid| kill(Pid::from_raw(pid), CALL).is_ok());
+        let called = least
+            .pid()
+            .is_some_and(|pid| kill(Pid::from_raw(pid), CALL).is_ok());
         let wait = async {
             for pause in PATIENCE {
                 if !called || self.gate.is_closing() {
@@ -159,7 +195,9 @@ impl Acceptor {
 
     /// Runs `meanwhile` with the listener left to the other workers.
     async fn away<T>(&self, meanwhile: impl Future<Output = T>) -> T {
-        let Some(exclusive) = &self.exclusive else { return meanwhile.await };
+        let Some(exclusive) = &self.exclusive else {
+            return meanwhile.await;
+        };
         let socket: BorrowedFd<'_> = self.fd.get_ref().as_fd();
         let left = exclusive.leave(socket);
         let result = meanwhile.await;

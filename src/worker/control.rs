@@ -4,7 +4,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::pin::Pin;
 
 use futures_core::Stream;
 use nix::sys::signal::Signal;
@@ -57,13 +56,21 @@ impl Control {
             CALL,
         ];
         let signals = Signals::new(numbers.map(number))?;
-        Ok(Self { channel, signals, closed: false })
+        Ok(Self {
+            channel,
+            signals,
+            closed: false,
+        })
     }
 
     /// Tells the master. A report that does not fit into the channel's buffer is lost with the master that does not read.
     pub(crate) fn report(&self, report: Report) {
         // Not by the runtime's socket: that one writes only once its readiness is known.
-        let _ = send(self.channel.as_raw_fd(), &[report.byte()], MsgFlags::MSG_NOSIGNAL);
+        let _ = send(
+            self.channel.as_raw_fd(),
+            &[report.byte()],
+            MsgFlags::MSG_NOSIGNAL,
+        );
     }
 
     /// The next thing told. Cancel safe.
@@ -84,7 +91,7 @@ impl Control {
                         }
                     }
                 }
-                signal = poll_fn(|cx| Pin::new(&mut self.signals).poll_next(cx)) => {
+                signal = poll_fn(|cx| std::pin::pin!(&mut self.signals).poll_next(cx)) => {
                     if let Some(signal) = signal {
                         return meaning(signal);
                     }
@@ -108,7 +115,10 @@ fn meaning(signal: i32) -> Told {
     }
 }
 
-#[expect(clippy::as_conversions, reason = "the discriminant of a C-like enum is the number")]
+#[expect(
+    clippy::as_conversions,
+    reason = "the discriminant of a C-like enum is the number"
+)]
 const fn number(signal: Signal) -> i32 {
     signal as i32
 }

@@ -42,7 +42,10 @@ impl Gate {
             return None;
         }
         self.open.set(self.open.get() + 1);
-        Some(Permit { gate: Rc::clone(self), counted: false })
+        Some(Permit {
+            gate: Rc::clone(self),
+            counted: false,
+        })
     }
 
     /// Whether the cap is reached.

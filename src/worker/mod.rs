@@ -25,6 +25,8 @@ use gate::{Gate, Permit};
 const BEAT: Duration = Duration::from_secs(1);
 /// How often connections past their deadlines are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
+/// The same while the worker waits for them to end.
+const LAST_SWEEPS: Duration = Duration::from_millis(50);
 /// What is left to the clients of a worker whose master died.
 const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 
@@ -86,7 +88,9 @@ async fn serve<H: Host>(context: WorkerContext, host: Rc<H>, epoll: Option<Epoll
         let worker = Worker::new(context, host, app, epoll)?;
         Ok(worker.run().await)
     };
-    served.await.unwrap_or_else(|error: io::Error| cannot_boot("cannot start serving", &error))
+    served
+        .await
+        .unwrap_or_else(|error: io::Error| cannot_boot("cannot start serving", &error))
 }
 
 /// A worker that serves.
@@ -115,7 +119,14 @@ impl<H: Host> Worker<H> {
         app: H::App,
         epoll: Option<Epoll>,
     ) -> io::Result<Self> {
-        let WorkerContext { config, listeners, channel, heartbeat, row, .. } = context;
+        let WorkerContext {
+            config,
+            listeners,
+            channel,
+            heartbeat,
+            row,
+            ..
+        } = context;
         let control = Control::new(channel)?;
         // A worker that is stuck is sent ABRT by the master: nothing but the handler itself can answer it.
         let at_once = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
@@ -142,7 +153,10 @@ impl<H: Host> Worker<H> {
         worker.sweep();
         for listener in listeners {
             let acceptor = Acceptor::new(listener, epoll, Rc::clone(&worker.gate))?;
-            let to = To { host: Rc::clone(&worker.host), service: Rc::clone(&worker.service) };
+            let to = To {
+                host: Rc::clone(&worker.host),
+                service: Rc::clone(&worker.service),
+            };
             worker.host.spawn(acceptor.run(to));
         }
         row.start_accepting(std::process::id());
@@ -159,7 +173,7 @@ impl<H: Host> Worker<H> {
             Leaving::Finish(within) => {
                 // The acceptors wake up and take what waits in the kernel's queue before connections are told.
                 tokio::task::yield_now().await;
-                self.service.connections().drain();
+                self.service.connections().drain(Instant::now());
                 self.finish(within).await;
             }
         }
@@ -212,7 +226,9 @@ impl<H: Host> Worker<H> {
                 None
             }
             Told::Nothing(signal) => {
-                tracing::debug!("signal {signal} means nothing to a worker: send it to the master");
+                tracing::debug!(
+                    "signal {signal} means nothing to a worker: send it to the master"
+                );
                 None
             }
             Told::Orphaned => {
@@ -228,8 +244,13 @@ impl<H: Host> Worker<H> {
         let gate = Rc::clone(&self.gate);
         let empty = timeout(within, gate.empty());
         let mut empty = std::pin::pin!(empty);
+        let mut sweeps = interval(LAST_SWEEPS);
         loop {
             let told = tokio::select! {
+                _ = sweeps.tick() => {
+                    self.service.connections().sweep(Instant::now());
+                    continue;
+                }
                 done = &mut empty => {
                     if done.is_err() {
                         self.service.connections().abort_all();
@@ -263,7 +284,11 @@ impl<H: Host> Worker<H> {
 
     /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
     fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
-        let every = if limit.is_zero() { BEAT } else { BEAT.min(limit / 4) };
+        let every = if limit.is_zero() {
+            BEAT
+        } else {
+            BEAT.min(limit / 4)
+        };
         self.host.spawn(async move {
             let mut ticks = interval(every.max(Duration::from_millis(10)));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

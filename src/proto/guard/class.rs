@@ -122,25 +122,3 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     }
     bytes
 }
-
-/// Some byte of `bytes` is a control other than HTAB, CR and LF, or a CR without its LF. Written so that it compiles to
-/// vector code; a CR that comes last is left to the next call, whose first byte it must be.
-#[inline]
-pub(super) fn unclean(bytes: &[u8]) -> bool {
-    let Some((last, rest)) = bytes.split_last() else {
-        return false;
-    };
-    let next = bytes.get(1..).unwrap_or_default();
-    let bad = rest.iter().zip(next).fold(0, |bad, (&byte, &next)| {
-        bad | control(byte) | (u8::from(byte == b'\r') & u8::from(next != b'\n'))
-    });
-    bad | control(*last) != 0
-}
-
-#[inline]
-const fn control(byte: u8) -> u8 {
-    let low = (byte < b' ') & (byte != b'\t') & (byte != b'\r') & (byte != b'\n');
-    #[expect(clippy::as_conversions, reason = "From is not const")]
-    let bad = (low | (byte == 0x7F)) as u8;
-    bad
-}

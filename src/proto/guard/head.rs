@@ -4,14 +4,12 @@ use http::StatusCode;
 use memchr::memchr;
 
 use super::class::{self, class};
-use super::{Facts, Framing, Refusal, Rules};
+use super::{Facts, Framing, Refusal, Rules, quick};
 
 /// The longest target `http::Uri` holds.
 const LONGEST_TARGET: usize = 65_534;
 /// The largest `Content-Length` the library can count.
 const LARGEST_LENGTH: u64 = u64::MAX - 2;
-/// So much is looked through for control bytes at a time.
-const WINDOW: usize = 512;
 
 /// Fields of which one is enough, and what was found of the transfer codings.
 mod seen {
@@ -27,15 +25,15 @@ mod seen {
 
 /// A head that is coming in.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of one head, independent of each other"
+)]
 pub(super) struct Head {
     /// Where the current line begins.
     line: usize,
     /// Where the search for its end goes on.
     scan: usize,
-    /// Up to here control bytes were searched for.
-    checked: usize,
-    /// Some were found: lines are now looked at byte by byte.
-    unclean: bool,
     /// The request line has been read.
     requested: bool,
     /// An empty line came before it.
@@ -58,48 +56,83 @@ impl Head {
         bytes: &[u8],
     ) -> Result<Option<usize>, Refusal> {
         loop {
-            let longest = if self.requested {
-                rules.field
-            } else {
-                rules.line
-            };
-            let found = memchr(b'\n', bytes.get(self.scan..).unwrap_or_default());
-            let end = found.map_or(bytes.len(), |at| self.scan + at);
-            // First of all, so that a line is too long wherever the input was cut.
-            if end - self.line >= longest + 2 {
-                return Err(self.too_long());
-            }
-            self.scan = end;
-            if found.is_none() {
-                return Ok(None);
-            }
-            if end >= self.checked {
-                let to = bytes.len().min((end + 1).max(self.checked + WINDOW));
-                let from = self.checked.saturating_sub(1);
-                self.unclean |= class::unclean(bytes.get(from..to).unwrap_or_default());
-                self.checked = to;
-            }
-            let Some([line @ .., b'\r']) = bytes.get(self.line..end) else {
-                return Err(Refusal::bad("bare LF"));
-            };
-            self.line = end + 1;
-            self.scan = end + 1;
-            if line.is_empty() {
+            let rest = bytes.get(self.line..).unwrap_or_default();
+            if let [b'\r', b'\n', ..] = rest {
+                self.line += 2;
+                self.scan = self.line;
                 if self.requested {
                     self.conclude()?;
-                    return Ok(Some(end + 1));
+                    return Ok(Some(self.line));
                 }
                 if self.blank {
                     return Err(Refusal::bad("empty lines before the request line"));
                 }
                 self.blank = true;
+                continue;
+            }
+            // Nearly every line is whole and in order, and read in one pass. Whatever else it may be is found out by
+            // `slow_line`, which alone decides what is wrong.
+            let quick = if self.scan > self.line {
+                // Part of it was searched before: it came in pieces.
+                None
             } else if self.requested {
-                self.field(rules, line)?;
+                match quick::field(rest).filter(|field| field.line <= rules.field) {
+                    Some(field) => {
+                        self.field(rules, field.name, field.value, field.classes)?;
+                        Some(field.line)
+                    }
+                    None => None,
+                }
             } else {
-                self.request_line(line)?;
-                self.requested = true;
+                quick::request_line(rest)
+                    .filter(|&(line, _)| line <= rules.line)
+                    .map(|(line, http11)| {
+                        self.http11 = http11;
+                        self.requested = true;
+                        line
+                    })
+            };
+            match quick {
+                Some(line) => {
+                    self.line += line + 2;
+                    self.scan = self.line;
+                }
+                None if self.slow_line(rules, bytes)? => (),
+                None => return Ok(None),
             }
         }
+    }
+
+    /// Looks at one line that is not empty; `false` if it is not complete.
+    #[cold]
+    fn slow_line(&mut self, rules: &Rules, bytes: &[u8]) -> Result<bool, Refusal> {
+        let longest = if self.requested {
+            rules.field
+        } else {
+            rules.line
+        };
+        let found = memchr(b'\n', bytes.get(self.scan..).unwrap_or_default());
+        let end = found.map_or(bytes.len(), |at| self.scan + at);
+        // First of all, so that a line is too long wherever the input was cut.
+        if end - self.line >= longest + 2 {
+            return Err(self.too_long());
+        }
+        self.scan = end;
+        if found.is_none() {
+            return Ok(false);
+        }
+        let Some([line @ .., b'\r']) = bytes.get(self.line..end) else {
+            return Err(Refusal::bad("bare LF"));
+        };
+        if self.requested {
+            self.field_line(rules, line)?;
+        } else {
+            self.request_line(line)?;
+            self.requested = true;
+        }
+        self.line = end + 1;
+        self.scan = end + 1;
+        Ok(true)
     }
 
     pub(super) fn facts(&self) -> Facts {
@@ -178,24 +211,12 @@ impl Head {
     }
 
     /// RFC 9112 section 5: `field-name ":" OWS field-value OWS`.
-    fn field(&mut self, rules: &Rules, line: &[u8]) -> Result<(), Refusal> {
-        self.fields += 1;
-        if self.fields > rules.fields {
-            return Err(Refusal::new(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "too many header fields",
-            ));
-        }
-        let mut classes = 0;
-        let mut colon = 0;
-        for &byte in line {
-            let of_byte = class(byte);
-            if of_byte & class::TOKEN == 0 {
-                break;
-            }
-            classes |= of_byte;
-            colon += 1;
-        }
+    fn field_line(&mut self, rules: &Rules, line: &[u8]) -> Result<(), Refusal> {
+        self.room(rules)?;
+        let colon = line
+            .iter()
+            .take_while(|&&byte| class(byte) & class::TOKEN != 0)
+            .count();
         let (name, rest) = line.split_at(colon);
         let value = match rest {
             [b':', value @ ..] if !name.is_empty() => value,
@@ -205,25 +226,49 @@ impl Head {
             [b' ' | b'\t', ..] => return Err(Refusal::bad("whitespace before the colon")),
             _ => return Err(Refusal::bad("invalid header field name")),
         };
-        if self.unclean && !class::all(value, class::VALUE) {
+        if !class::all(value, class::VALUE) {
             return Err(Refusal::bad("invalid header field value"));
         }
+        let classes = name.iter().fold(0, |classes, &byte| classes | class(byte));
+        self.field(rules, name, value, classes)
+    }
+
+    /// One field more must be allowed.
+    fn room(&self, rules: &Rules) -> Result<(), Refusal> {
+        if self.fields >= rules.fields {
+            return Err(Refusal::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "too many header fields",
+            ));
+        }
+        Ok(())
+    }
+
+    /// A field of right form. `classes` are those of the name's bytes.
+    #[inline]
+    fn field(
+        &mut self,
+        rules: &Rules,
+        name: &[u8],
+        value: &[u8],
+        classes: u8,
+    ) -> Result<(), Refusal> {
+        self.room(rules)?;
+        self.fields += 1;
         self.underscores |= classes & class::UNDERSCORE != 0;
         self.watched |= rules.watches(name);
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
+            4 if quick::is_host(name) => {
                 self.once(seen::HOST, "more than one Host")?;
                 if !host(class::trim(value)) {
                     return Err(Refusal::bad("invalid Host"));
                 }
             }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                if !class::trim(value).eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Refusal::new(
-                        StatusCode::EXPECTATION_FAILED,
-                        "unknown expectation",
-                    ));
-                }
+            6 if name.eq_ignore_ascii_case(b"expect")
+                && !class::trim(value).eq_ignore_ascii_case(b"100-continue") =>
+            {
+                let status = StatusCode::EXPECTATION_FAILED;
+                return Err(Refusal::new(status, "unknown expectation"));
             }
             12 if name.eq_ignore_ascii_case(b"content-type") => {
                 self.once(seen::TYPE, "more than one Content-Type")?;
@@ -379,27 +424,29 @@ fn host(value: &[u8]) -> bool {
         }
         rest.get(1..).unwrap_or_default()
     } else {
-        let name = value
+        let end = value
             .iter()
-            .take_while(|&&byte| class(byte) & class::HOST != 0)
-            .count();
-        match value.get(name..).unwrap_or_default() {
-            rest @ [b'%', ..] => match escaped(rest) {
+            .position(|&byte| class(byte) & class::HOST == 0);
+        match end.and_then(|end| value.get(end..)) {
+            None => return true,
+            Some(rest @ [b'%', ..]) => match escaped(rest) {
                 Some(rest) => rest,
                 None => return false,
             },
-            rest => rest,
+            Some(rest) => rest,
         }
     };
     match rest {
         [] => true,
         [b':', port @ ..] => {
+            let mut number = 0_u32;
+            for &digit in port {
+                number = number * 10 + u32::from(digit.wrapping_sub(b'0'));
+                if !digit.is_ascii_digit() || number > u32::from(u16::MAX) {
+                    return false;
+                }
+            }
             port.len() <= 5
-                && port.iter().all(u8::is_ascii_digit)
-                && port
-                    .iter()
-                    .fold(0_u32, |port, digit| port * 10 + u32::from(digit - b'0'))
-                    <= u32::from(u16::MAX)
         }
         _ => false,
     }

@@ -8,6 +8,7 @@
 mod chunked;
 mod class;
 mod head;
+mod quick;
 
 use http::StatusCode;
 

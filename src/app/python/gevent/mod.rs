@@ -1,0 +1,353 @@
+//! The `gevent` driver: gevent's hub waits, on Tokio's epoll descriptor among others, and gives the runtime a turn when
+//! that has something; requests run in greenlets between the turns. All on the worker's one thread.
+//!
+//! A greenlet that is switched out has its part of the C stack copied away, so nothing that lives on a stack may be
+//! reached from elsewhere: what turns and greenlets share is on the heap.
+
+mod board;
+mod hub;
+mod input;
+mod output;
+mod pipe;
+mod turns;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::Request;
+use http::request::Parts;
+use http_body::Body as _;
+use pyo3::prelude::*;
+use tokio::runtime::LocalRuntime;
+
+use self::board::{Board, counted};
+use self::hub::Hub;
+use self::output::Output;
+use self::turns::Turns;
+use super::Interpreter;
+use super::load;
+use super::reply::{Awaited, Outcome, Reply, reply};
+use super::wsgi::{Answer, Given, Input, Multithread, PyBody, Wsgi, failed, refused};
+use crate::app::{App, Body, BootError, Host, Origin};
+use crate::channel::WorkerContext;
+use crate::error::{AnyError, Exit};
+
+/// The part of the driver that has to be Python: hub watchers and greenlet switches.
+const GLUE: &std::ffi::CStr = cstr(concat!(
+    include_str!("../../../../python/rgun_async/_gevent.py"),
+    "\0"
+));
+
+/// A body that declares no more than this is here before the app is called; a longer one is read as it comes.
+const GATHERED: u64 = 64 * 1024;
+
+const fn cstr(text: &str) -> &std::ffi::CStr {
+    match std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => panic!("the glue has a NUL in it"),
+    }
+}
+
+/// Hosts a WSGI app under gevent.
+pub(crate) struct GeventHost {
+    python: Interpreter,
+    board: Rc<Board>,
+    /// What the worker does before it waits.
+    idle: RefCell<Option<Box<dyn Fn() + Send + Sync>>>,
+    /// The epoll descriptors there were before the runtime.
+    before: RefCell<Vec<RawFd>>,
+    app: RefCell<Option<Rc<Inner>>>,
+}
+
+impl std::fmt::Debug for GeventHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GeventHost").finish_non_exhaustive()
+    }
+}
+
+impl GeventHost {
+    /// A host in this process's interpreter.
+    pub(crate) fn new(interpreter: Interpreter) -> Self {
+        Self {
+            python: interpreter,
+            board: Rc::default(),
+            idle: RefCell::default(),
+            before: RefCell::default(),
+            app: RefCell::default(),
+        }
+    }
+}
+
+impl Host for GeventHost {
+    type App = GeventApp;
+
+    fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
+        self.python.prepare(&context.config)?;
+        let py = self.python.token();
+        patch(py)?;
+        // Here and not in `load`, which runs in the hub: an app may wait for something while it is imported.
+        let wsgi = self
+            .python
+            .load(&context.config, Multithread::Interleaved)?;
+        let hub =
+            Hub::new(py, Rc::clone(&self.board)).map_err(|error| load::boot(py, &error))?;
+        self.app.replace(Some(Rc::new(Inner {
+            wsgi,
+            hub: Rc::new(hub),
+        })));
+        Ok(())
+    }
+
+    fn hooks(&self, _: &mut tokio::runtime::Builder, idle: Box<dyn Fn() + Send + Sync>) {
+        self.before.replace(epolls());
+        self.idle.replace(Some(idle));
+    }
+
+    async fn load(&self, _: &WorkerContext) -> Result<GeventApp, BootError> {
+        let app = self.app.borrow().clone();
+        app.map(GeventApp)
+            .ok_or_else(|| BootError::Boot("the worker has not booted".into()))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(counted(task));
+    }
+
+    fn drive(&self, runtime: LocalRuntime, main: impl Future<Output = Exit> + 'static) -> Exit {
+        let before = self.before.take();
+        let epoll = epolls().into_iter().find(|fd| !before.contains(fd));
+        let (Some(epoll), Some(app)) = (epoll, self.app.borrow().clone()) else {
+            tracing::error!("Tokio's epoll descriptor was not found: is /proc mounted?");
+            return Exit::WorkerBoot;
+        };
+        let finished = Rc::new(Cell::new(None));
+        let result = Rc::clone(&finished);
+        runtime.spawn_local(counted(async move { result.set(Some(main.await)) }));
+        let turns = Turns::new(
+            runtime,
+            Rc::clone(&self.board),
+            app,
+            self.idle.take(),
+            finished,
+        );
+        let py = self.python.token();
+        match drive(py, turns, epoll) {
+            Ok(exit) => exit,
+            Err(error) => {
+                let text = super::traceback::text(py, &error);
+                tracing::error!("gevent's hub failed\n{text}");
+                Exit::Internal
+            }
+        }
+    }
+
+    fn shutdown(&self) {
+        self.python.shutdown();
+    }
+}
+
+/// Patches the standard library, which the app is then written against.
+///
+/// # Errors
+/// Where there is no gevent.
+pub(super) fn patch(py: Python<'static>) -> Result<(), BootError> {
+    let late = glue(py)
+        .and_then(|glue| glue.call_method0("patch"))
+        .and_then(|late| late.extract::<Vec<String>>())
+        .map_err(|error| load::boot(py, &error))?;
+    for what in late {
+        tracing::warn!("gevent patches the standard library late: {what}");
+    }
+    Ok(())
+}
+
+fn glue(py: Python<'static>) -> PyResult<Bound<'static, PyModule>> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    let name = c"rgun_async._gevent";
+    if let Ok(module) = modules.get_item("rgun_async._gevent") {
+        return Ok(module.cast_into()?);
+    }
+    let module = PyModule::from_code(py, GLUE, c"rgun_async/_gevent.py", name)?;
+    modules.set_item("rgun_async._gevent", &module)?;
+    Ok(module)
+}
+
+/// Hands the wait to the hub until the worker's main future has ended.
+fn drive(py: Python<'static>, turns: Turns, epoll: RawFd) -> PyResult<Exit> {
+    let turns = Bound::new(py, turns)?;
+    let driven = glue(py)?.call_method1("drive", (&turns, epoll));
+    let turns = turns.borrow();
+    turns.close();
+    driven?;
+    Ok(turns.exit().unwrap_or(Exit::Internal))
+}
+
+/// The epoll descriptors of this process.
+fn epolls() -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let target = std::fs::read_link(entry.path()).ok()?;
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            (target == Path::new("anon_inode:[eventpoll]")).then_some(number)
+        })
+        .collect()
+}
+
+/// A WSGI app under the `gevent` driver.
+pub(crate) struct GeventApp(Rc<Inner>);
+
+struct Inner {
+    wsgi: Wsgi,
+    hub: Rc<Hub>,
+}
+
+/// A request that waits for a greenlet.
+struct Job {
+    parts: Parts,
+    origin: Origin,
+    input: Awaiting,
+    reply: Reply,
+}
+
+enum Awaiting {
+    Gathered(Input),
+    Stream(Py<input::BodyStream>),
+}
+
+impl std::fmt::Debug for GeventApp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GeventApp").finish_non_exhaustive()
+    }
+}
+
+impl App for GeventApp {
+    type Body = PyBody;
+    type Future = GeventCall;
+
+    fn call(&self, request: Request<Body>, origin: Origin) -> GeventCall {
+        let (parts, body) = request.into_parts();
+        if body.is_end_stream() {
+            return self
+                .0
+                .queued(parts, origin, Awaiting::Gathered(Input::Empty));
+        }
+        if body
+            .size_hint()
+            .upper()
+            .is_some_and(|length| length <= GATHERED)
+        {
+            let inner = Rc::clone(&self.0);
+            return GeventCall(Stage::Gathering(Box::pin(async move {
+                match Input::gather(body).await {
+                    Ok(input) => inner.submit(parts, origin, Awaiting::Gathered(input)).await,
+                    Err(error) => refused(error),
+                }
+            })));
+        }
+        match input::stream(&self.0.hub, body) {
+            Ok((stream, fill)) => {
+                tokio::task::spawn_local(counted(fill));
+                self.0
+                    .queued(parts, origin, Awaiting::Stream(stream.unbind()))
+            }
+            Err(error) => {
+                let error = failed(self.0.wsgi.py(), &error);
+                GeventCall(Stage::Gathering(Box::pin(std::future::ready(Err(error)))))
+            }
+        }
+    }
+}
+
+/// The answer to one request.
+pub(crate) struct GeventCall(Stage);
+
+enum Stage {
+    /// The body is on its way.
+    Gathering(Pin<Box<dyn Future<Output = Outcome>>>),
+    /// A greenlet has it, or will.
+    Queued(Awaited),
+}
+
+impl std::fmt::Debug for GeventCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stage = match self.0 {
+            Stage::Gathering(_) => "Gathering",
+            Stage::Queued(_) => "Queued",
+        };
+        f.debug_tuple("GeventCall").field(&stage).finish()
+    }
+}
+
+impl Future for GeventCall {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        match &mut self.0 {
+            Stage::Gathering(future) => future.as_mut().poll(cx),
+            Stage::Queued(awaited) => Pin::new(awaited).poll(cx),
+        }
+    }
+}
+
+impl Inner {
+    fn submit(&self, parts: Parts, origin: Origin, input: Awaiting) -> Awaited {
+        let (reply, awaited) = reply();
+        self.hub.board.jobs.borrow_mut().push_back(Job {
+            parts,
+            origin,
+            input,
+            reply,
+        });
+        awaited
+    }
+
+    fn queued(&self, parts: Parts, origin: Origin, input: Awaiting) -> GeventCall {
+        GeventCall(Stage::Queued(self.submit(parts, origin, input)))
+    }
+
+    /// Serves one request, in a greenlet.
+    fn serve(&self, job: Job) {
+        if job.reply.is_abandoned() {
+            return;
+        }
+        let output = Rc::new(Output::new(Rc::clone(&self.hub), job.reply));
+        if let Err(error) = self.run(&job.parts, &job.origin, job.input, &output) {
+            output.answer(Err(error));
+        }
+    }
+
+    fn run(
+        &self,
+        parts: &Parts,
+        origin: &Origin,
+        input: Awaiting,
+        output: &Rc<Output>,
+    ) -> Result<(), AnyError> {
+        let py = self.wsgi.py();
+        let context = self.wsgi.context()?;
+        let input = match input {
+            Awaiting::Gathered(input) => Given::Gathered(input),
+            Awaiting::Stream(stream) => Given::Object(stream.into_bound(py).into_any()),
+        };
+        let sink = Rc::clone(output);
+        let ran = context.run(|| -> Result<(), AnyError> {
+            match self.wsgi.call(parts, origin, input, Some(sink))? {
+                Answer::Whole(response) => output.answer(Ok(response)),
+                Answer::File(head, file) => output.file(head, file),
+                Answer::Stream(head, source) => output.stream(Some(head), source),
+                Answer::Rest(source) => output.stream(None, source),
+            }
+            Ok(())
+        });
+        ran.unwrap_or_else(|error| Err(failed(py, &error)))
+    }
+}

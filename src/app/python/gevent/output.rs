@@ -1,0 +1,180 @@
+//! A response that a greenlet produces while the server sends it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+
+use super::hub::Hub;
+use super::pipe::{Pipe, Room, Side, Taken};
+use crate::app::python::reply::{Outcome, Reply};
+use crate::app::python::wsgi::{
+    ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source, before_start, failed,
+};
+use crate::error::AnyError;
+
+type Outgoing = Pipe<AnyError, Py<PyAny>>;
+
+/// How much may lie between the greenlet and the server; beyond, the greenlet waits.
+const AHEAD: usize = 64 * 1024;
+
+/// The way out of one request's greenlet.
+pub(super) struct Output {
+    hub: Rc<Hub>,
+    reply: RefCell<Option<Reply>>,
+    pipe: RefCell<Option<Rc<Outgoing>>>,
+}
+
+impl Output {
+    pub(super) fn new(hub: Rc<Hub>, reply: Reply) -> Self {
+        Self {
+            hub,
+            reply: RefCell::new(Some(reply)),
+            pipe: RefCell::new(None),
+        }
+    }
+
+    /// Answers, unless the head is out: then the response is cut where it ended in an error.
+    pub(super) fn answer(&self, outcome: Outcome) {
+        let reply = self.reply.take();
+        if let Some(reply) = reply {
+            if let (Err(error), true) = (&outcome, reply.is_abandoned()) {
+                // Nobody else will.
+                tracing::error!("Error handling a request whose client has gone: {error}");
+            }
+            if let Some(task) = reply.send(outcome) {
+                self.hub.board.wake(self.hub.py(), task);
+            }
+        } else if let Some(pipe) = self.pipe.take() {
+            self.hub.tell(pipe.finish(outcome.map(drop)));
+        }
+    }
+
+    /// Sends a head whose body is to come.
+    fn begin(&self, head: Head, exact: Option<u64>) -> Rc<Outgoing> {
+        let pipe = Rc::new(Outgoing::new(AHEAD));
+        self.pipe.replace(Some(Rc::clone(&pipe)));
+        let fed = Fed {
+            hub: Rc::clone(&self.hub),
+            pipe: Rc::clone(&pipe),
+            exact,
+        };
+        let response = head.with(PyBody::fed(fed));
+        let task = self.reply.take().and_then(|reply| reply.send(Ok(response)));
+        if let Some(task) = task {
+            self.hub.board.wake(self.hub.py(), task);
+        }
+        pipe
+    }
+
+    /// Sends all that `source` gives; with a `head` first, unless `write()` has sent that.
+    pub(super) fn stream(&self, head: Option<Head>, mut source: Source) {
+        let pipe = match head {
+            Some(head) => match source.take_whole() {
+                Some(whole) => {
+                    self.answer(Ok(head.with(PyBody::whole(whole))));
+                    return source.finish();
+                }
+                None => Some(self.begin(head, None)),
+            },
+            None => self.pipe.borrow().clone(),
+        };
+        let Some(pipe) = pipe else { return };
+        let end = loop {
+            match source.next() {
+                None => break Ok(()),
+                Some(Ok(chunk)) => match self.send(&pipe, chunk) {
+                    Ok(Room::Closed) => break Ok(()),
+                    Ok(Room::Free | Room::Full) => {}
+                    Err(error) => break Err(failed(self.hub.py(), &error)),
+                },
+                Some(Err(error)) => break Err(failed(self.hub.py(), &error)),
+            }
+        };
+        // The client need not wait for the app's `close()`.
+        self.hub.tell(pipe.finish(end));
+        source.finish();
+    }
+
+    /// Sends a file.
+    pub(super) fn file(&self, head: Head, mut file: FileBody) {
+        let pipe = self.begin(head, Some(file.blocks.left()));
+        let end = loop {
+            match file.blocks.read() {
+                Ok(None) => break Ok(()),
+                Ok(Some(block)) => match self.send(&pipe, block) {
+                    Ok(Room::Closed) => break Ok(()),
+                    Ok(Room::Free | Room::Full) => {}
+                    Err(error) => break Err(failed(self.hub.py(), &error)),
+                },
+                Err(error) => break Err(error.into()),
+            }
+        };
+        self.hub.tell(pipe.finish(end));
+        drop(file);
+    }
+
+    /// Puts a chunk in, then waits while the pipe is full.
+    fn send(&self, pipe: &Outgoing, chunk: Bytes) -> PyResult<Room> {
+        self.hub.tell(pipe.push(chunk));
+        loop {
+            match pipe.room() {
+                Room::Full => {
+                    let waited = self.hub.wait(|side| pipe.park_writer(Some(side)));
+                    pipe.park_writer(None);
+                    waited?;
+                }
+                room @ (Room::Free | Room::Closed) => return Ok(room),
+            }
+        }
+    }
+}
+
+impl Sink for Output {
+    fn write(&self, state: &ExchangeState, chunk: Bytes) -> PyResult<()> {
+        let pipe = self.pipe.borrow().clone();
+        let pipe = match (pipe, state.send_head()) {
+            (Some(pipe), _) => pipe,
+            (None, Some(head)) => self.begin(head, None),
+            (None, None) => {
+                return Err(before_start());
+            }
+        };
+        self.send(&pipe, chunk).map(drop)
+    }
+}
+
+/// The server's end.
+struct Fed {
+    hub: Rc<Hub>,
+    pipe: Rc<Outgoing>,
+    exact: Option<u64>,
+}
+
+impl Feed for Fed {
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnyError>>> {
+        let (taken, writer) = self.pipe.take();
+        self.hub.tell(writer);
+        match taken {
+            Taken::Chunk(chunk) => Poll::Ready(Some(Ok(chunk))),
+            Taken::End(Ok(())) => Poll::Ready(None),
+            Taken::End(Err(error)) => Poll::Ready(Some(Err(error))),
+            Taken::Nothing => {
+                self.pipe.park_reader(Some(Side::Task(cx.waker().clone())));
+                Poll::Pending
+            }
+        }
+    }
+
+    fn exact(&self) -> Option<u64> {
+        self.exact
+    }
+}
+
+impl Drop for Fed {
+    fn drop(&mut self) {
+        self.hub.note(self.pipe.close());
+    }
+}

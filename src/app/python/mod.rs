@@ -1,0 +1,129 @@
+//! Python apps: WSGI (PEP 3333), called on the worker's one thread.
+//!
+//! Two hosts differ in who waits: under [`SyncHost`] Tokio does, and the app runs inside its tasks; under [`GeventHost`]
+//! gevent's hub does, and gives the runtime turns. Everything here runs in an interpreter that was there before us:
+//! `pyentry` is loaded by it.
+//!
+//! The rules of the room: references stay on the worker's thread; no borrow of ours is held while the app's code can
+//! run, for a greenlet may be switched, or a destructor come back to us.
+
+mod gevent;
+mod gil;
+mod load;
+mod object;
+mod pace;
+mod reply;
+mod signals;
+mod sync;
+mod traceback;
+mod wsgi;
+
+use pyo3::prelude::*;
+
+use self::wsgi::{Multithread, Wsgi};
+use crate::app::BootError;
+use crate::config::{AppPath, Config, WorkerClass};
+
+pub(crate) use self::gevent::GeventHost;
+pub(crate) use self::gil::ForkHooks;
+pub(crate) use self::sync::SyncHost;
+
+/// The interpreter that this process is.
+///
+/// Whoever has one is on the thread that holds the GIL: it is made once, from the token that `main` of the extension module
+/// gets, and cannot be sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Interpreter(Python<'static>);
+
+impl std::fmt::Debug for Interpreter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Interpreter")
+    }
+}
+
+impl Interpreter {
+    /// For the time of the call that `py` comes from, in which the process spends its life.
+    pub(crate) fn new(py: Python<'_>) -> Self {
+        Self(object::token(py))
+    }
+
+    /// What a fork needs around it.
+    #[expect(clippy::unused_self, reason = "there has to be an interpreter")]
+    pub(crate) fn fork_hooks(self) -> ForkHooks {
+        gil::FORK_HOOKS
+    }
+
+    /// The driver for a worker class: `auto` is gevent where that is installed.
+    pub(crate) fn resolve(self, class: WorkerClass) -> WorkerClass {
+        match class {
+            WorkerClass::Auto if self.finds_gevent().unwrap_or(false) => WorkerClass::Gevent,
+            WorkerClass::Auto => WorkerClass::Sync,
+            WorkerClass::Sync | WorkerClass::Gevent => class,
+        }
+    }
+
+    /// Loads the app as a worker would, for `--check-config`.
+    ///
+    /// # Errors
+    /// What a worker would fail of.
+    pub(crate) fn check(self, config: &Config) -> Result<(), BootError> {
+        self.prepare(config)?;
+        if self.resolve(config.worker_class) == WorkerClass::Gevent {
+            gevent::patch(self.0)?;
+        }
+        self.load(config, Multithread::OneByOne).map(drop)
+    }
+
+    fn finds_gevent(self) -> PyResult<bool> {
+        // Not `importlib.util`, which imports threading; and nothing of gevent itself: the master has no use for it.
+        let finder = self
+            .0
+            .import("importlib.machinery")?
+            .getattr("PathFinder")?;
+        Ok(!finder.call_method1("find_spec", ("gevent",))?.is_none())
+    }
+
+    fn token(self) -> Python<'static> {
+        self.0
+    }
+
+    /// Before anything of the app's is imported.
+    fn prepare(self, config: &Config) -> Result<(), BootError> {
+        load::sync_environment(self.0)?;
+        load::extend_path(self.0, config.pythonpath.iter().map(AsRef::as_ref))
+    }
+
+    fn load(self, config: &Config, multithread: Multithread) -> Result<Wsgi, BootError> {
+        let Some(AppPath::Python { module, attribute }) = &config.wsgi_app else {
+            return Err(BootError::Load("No application module specified.".into()));
+        };
+        let signals = signals::Taken::now();
+        let app = load::app(self.0, module, attribute.as_deref())?;
+        for signal in signals.since() {
+            tracing::info!("The application has a handler of its own for {signal}.");
+        }
+        Wsgi::new(app, config, multithread).map_err(|error| load::boot(self.0, &error))
+    }
+
+    /// What the interpreter would do at its end; it is not ended itself, for that waits for daemon threads and greenlets.
+    fn shutdown(self) {
+        if let Err(error) = self.run_exit_handlers() {
+            tracing::error!(
+                "Error in an exit handler\n{}",
+                traceback::text(self.0, &error)
+            );
+        }
+    }
+
+    fn run_exit_handlers(self) -> PyResult<()> {
+        self.0.import("atexit")?.call_method0("_run_exitfuncs")?;
+        let sys = self.0.import("sys")?;
+        for name in ["stdout", "stderr"] {
+            let stream = sys.getattr(name)?;
+            if !stream.is_none() {
+                stream.call_method0("flush")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! The few calls that pyo3's safe API does not offer, or not without a cost to every request.
+//!
+//! What the limited API of 3.10 lacks is declared in [`lacking`]; every `CPython` from 3.10 on exports it.
+
+#![expect(
+    unsafe_code,
+    reason = "the C API where pyo3's safe one costs each request or has no such call"
+)]
+
+use std::ffi::c_int;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::thread::ThreadId;
+
+use bytes::Bytes;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyIterator, PyString};
+
+/// An owned reference. It never leaves the worker's thread, which holds the GIL whenever code of ours runs there.
+pub(super) type Ref = Bound<'static, PyAny>;
+
+/// A `bytes` longer than this is sent from where it lies; a shorter one is copied, which costs no more than keeping
+/// the object alive.
+const COPY_UP_TO: usize = 16 * 1024;
+
+mod lacking {
+    use std::ffi::c_int;
+
+    use pyo3::ffi::{Py_ssize_t, PyObject};
+
+    unsafe extern "C" {
+        pub(super) fn PyObject_VectorcallDict(
+            callable: *mut PyObject,
+            args: *const *mut PyObject,
+            count: usize,
+            keywords: *mut PyObject,
+        ) -> *mut PyObject;
+        pub(super) fn PyObject_LengthHint(
+            object: *mut PyObject,
+            default: Py_ssize_t,
+        ) -> Py_ssize_t;
+        pub(super) fn PyContext_CopyCurrent() -> *mut PyObject;
+        pub(super) fn PyContext_Enter(context: *mut PyObject) -> c_int;
+        pub(super) fn PyContext_Exit(context: *mut PyObject) -> c_int;
+    }
+
+    /// `PY_VECTORCALL_ARGUMENTS_OFFSET`: the callee may use the slot before the first argument.
+    pub(super) const ARGUMENTS_OFFSET: usize = 1 << (usize::BITS - 1);
+}
+
+/// The token of the interpreter for as long as the process lives.
+///
+/// The caller is `main` of the extension module: everything that is given the token runs on that thread, inside that
+/// call, and gives the GIL away only where nothing of ours runs (see `gil`).
+pub(super) fn token(_: Python<'_>) -> Python<'static> {
+    // SAFETY: the argument proves that this thread is attached; that it stays so is said above, kept by `gil`.
+    unsafe { Python::assume_attached() }
+}
+
+/// `bytes` as a `str` of the same code points (PEP 3333's "bytes-as-unicode").
+pub(super) fn latin1(py: Python<'static>, bytes: &[u8]) -> PyResult<Bound<'static, PyString>> {
+    let length = bytes.len().cast_signed();
+    // SAFETY: pointer and length are those of a live slice; a null `errors` means strict.
+    let text =
+        unsafe { ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), length, ptr::null()) };
+    // SAFETY: the call returned a new reference, or null with an exception set.
+    let text = unsafe { Bound::from_owned_ptr_or_err(py, text) }?;
+    // SAFETY: PyUnicode_DecodeLatin1 makes nothing but `str`.
+    Ok(unsafe { text.cast_into_unchecked() })
+}
+
+/// `callable(first, second)` by the vectorcall protocol: no tuple is made.
+pub(super) fn call2(callable: &Ref, first: &Ref, second: &Ref) -> PyResult<Ref> {
+    let arguments = [ptr::null_mut(), first.as_ptr(), second.as_ptr()];
+    let start = &raw const arguments[1];
+    // SAFETY: two live references follow `start`, and the slot before it is ours to lend.
+    let result = unsafe {
+        lacking::PyObject_VectorcallDict(
+            callable.as_ptr(),
+            start,
+            2 | lacking::ARGUMENTS_OFFSET,
+            ptr::null_mut(),
+        )
+    };
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
+/// Whether `iterator` itself says that nothing is left (`__length_hint__`); one that cannot tell says no.
+pub(super) fn is_exhausted(iterator: &Bound<'static, PyIterator>) -> bool {
+    // SAFETY: a live reference.
+    let hint = unsafe { lacking::PyObject_LengthHint(iterator.as_ptr(), 1) };
+    if hint < 0 {
+        drop(PyErr::take(iterator.py()));
+    }
+    hint == 0
+}
+
+/// How many references there are to an object.
+pub(super) fn references<T>(object: &Bound<'_, T>) -> isize {
+    // SAFETY: a live reference.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// The contents of a `bytes`; a long one is not copied.
+pub(super) fn contents(object: &Bound<'static, PyBytes>) -> Bytes {
+    let bytes = object.as_bytes();
+    if bytes.len() <= COPY_UP_TO {
+        return Bytes::copy_from_slice(bytes);
+    }
+    Bytes::from_owner(Lent {
+        object: ManuallyDrop::new(object.clone()),
+        thread: std::thread::current().id(),
+    })
+}
+
+/// A `bytes` whose contents are on their way to a socket.
+struct Lent {
+    object: ManuallyDrop<Bound<'static, PyBytes>>,
+    thread: ThreadId,
+}
+
+// SAFETY: `Bytes` asks for it. The contents of a `bytes` never change, and the reference is given back on its own
+// thread or not at all (see `drop`).
+unsafe impl Send for Lent {}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.object.as_bytes()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // No body of ours leaves the worker's thread; should one ever, losing the object is better than a race.
+        if std::thread::current().id() == self.thread {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.object) };
+        }
+    }
+}
+
+/// A copy of the context variables, in which one request runs.
+pub(super) struct Context(Ref);
+
+impl Context {
+    /// A copy of the thread's (or greenlet's) own.
+    pub(super) fn copy_current(py: Python<'static>) -> PyResult<Self> {
+        // SAFETY: takes nothing.
+        let context = unsafe { lacking::PyContext_CopyCurrent() };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, context) }.map(Self)
+    }
+
+    /// Runs `work` in it.
+    ///
+    /// # Errors
+    /// Where the context is entered already.
+    pub(super) fn run<T>(&self, work: impl FnOnce() -> T) -> PyResult<T> {
+        struct Exit<'a>(&'a Ref);
+        impl Drop for Exit<'_> {
+            fn drop(&mut self) {
+                // SAFETY: entered below, and the last one entered: whatever was entered within has been left.
+                let left: c_int = unsafe { lacking::PyContext_Exit(self.0.as_ptr()) };
+                if left != 0 {
+                    drop(PyErr::take(self.0.py()));
+                }
+            }
+        }
+        // SAFETY: a live context object.
+        let entered = unsafe { lacking::PyContext_Enter(self.0.as_ptr()) };
+        if entered != 0 {
+            return Err(PyErr::fetch(self.0.py()));
+        }
+        let _exit = Exit(&self.0);
+        Ok(work())
+    }
+}

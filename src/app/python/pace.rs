@@ -1,0 +1,125 @@
+//! Whether the app is called at once, or after the other requests of the turn have been read as well.
+//!
+//! A call at once saves the way through a queue, which counts for an app of a few microseconds. For a slower one it pays
+//! to read what is there, call, and then write all answers: the clients are woken once.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+/// The moving mean of the app's time, in nanoseconds, and what follows from it.
+#[derive(Debug)]
+pub(super) struct Pace {
+    mean: Cell<u64>,
+    /// Calls until the next one that is timed.
+    untimed: Cell<u32>,
+    mode: Cell<Mode>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Each request is served as it is read.
+    AtOnce,
+    /// Requests are gathered, then served, then answered.
+    Batch,
+}
+
+/// From this mean on requests are gathered.
+const SLOW: Duration = Duration::from_micros(15);
+/// Below this mean no longer.
+const FAST: Duration = Duration::from_micros(12);
+/// One call in so many is timed while they are served at once: reading the clock is dear beside them.
+const SAMPLE: u32 = 8;
+/// The weight of a new time is one in so many.
+const WEIGHT: u64 = 8;
+
+impl Pace {
+    pub(super) const fn new() -> Self {
+        Self {
+            mean: Cell::new(0),
+            untimed: Cell::new(0),
+            mode: Cell::new(Mode::AtOnce),
+        }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode.get()
+    }
+
+    /// Whether this call is to be timed.
+    pub(super) fn samples(&self) -> bool {
+        match self.untimed.get() {
+            0 => {
+                self.untimed.set(SAMPLE - 1);
+                true
+            }
+            left => {
+                self.untimed.set(left - 1);
+                false
+            }
+        }
+    }
+
+    /// A call took `time`.
+    pub(super) fn record(&self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let mean = self.mean.get();
+        let mean = mean - mean / WEIGHT + time / WEIGHT;
+        self.mean.set(mean);
+        let mean = Duration::from_nanos(mean);
+        if mean >= SLOW {
+            self.mode.set(Mode::Batch);
+        } else if mean < FAST {
+            self.mode.set(Mode::AtOnce);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(pace: &Pace, micros: u64, times: u32) -> Mode {
+        for _ in 0..times {
+            pace.record(Duration::from_micros(micros));
+        }
+        pace.mode()
+    }
+
+    #[test]
+    fn a_fast_app_is_called_at_once_and_a_slow_one_in_batches() {
+        let pace = Pace::new();
+        assert_eq!(pace.mode(), Mode::AtOnce);
+        assert_eq!(after(&pace, 3, 100), Mode::AtOnce);
+        assert_eq!(after(&pace, 60, 100), Mode::Batch);
+        assert_eq!(after(&pace, 3, 100), Mode::AtOnce);
+    }
+
+    #[test]
+    fn between_the_two_limits_nothing_changes() {
+        let pace = Pace::new();
+        assert_eq!(after(&pace, 13, 1000), Mode::AtOnce);
+        assert_eq!(after(&pace, 60, 1000), Mode::Batch);
+        assert_eq!(after(&pace, 14, 1000), Mode::Batch);
+    }
+
+    #[test]
+    fn one_long_call_is_enough() {
+        let pace = Pace::new();
+        assert_eq!(after(&pace, 100_000, 1), Mode::Batch);
+    }
+
+    #[test]
+    fn one_call_in_eight_is_timed() {
+        let pace = Pace::new();
+        assert_eq!((0..80).filter(|_| pace.samples()).count(), 10);
+    }
+
+    #[test]
+    fn a_time_without_end_does_not_overflow() {
+        let pace = Pace::new();
+        for _ in 0..100 {
+            pace.record(Duration::MAX);
+        }
+        assert_eq!(pace.mode(), Mode::Batch);
+    }
+}

@@ -1,0 +1,272 @@
+//! The `sync` driver: Tokio waits, and the app is called within its tasks, one request at a time.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::Request;
+use http::request::Parts;
+use http_body::Body as _;
+
+use super::pace::{Mode, Pace};
+use super::reply::{Awaited, Outcome, Reply, reply};
+use super::wsgi::{
+    Answer, AppFailed, Given, Input, Later, Multithread, PyBody, Rest, Wsgi, failed, refused,
+};
+use super::{Interpreter, gil};
+use crate::app::{App, Body, BootError, Host, Origin};
+use crate::channel::WorkerContext;
+use crate::error::AnyError;
+
+/// How long apps run before what they have answered is written.
+const BATCH: Duration = Duration::from_micros(500);
+
+/// Hosts a WSGI app in the worker's one thread.
+#[derive(Debug)]
+pub(crate) struct SyncHost {
+    python: Interpreter,
+}
+
+impl SyncHost {
+    /// A host in this process's interpreter.
+    pub(crate) fn new(interpreter: Interpreter) -> Self {
+        Self {
+            python: interpreter,
+        }
+    }
+}
+
+impl Host for SyncHost {
+    type App = SyncApp;
+
+    fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
+        self.python.prepare(&context.config)
+    }
+
+    fn hooks(&self, builder: &mut tokio::runtime::Builder, idle: Box<dyn Fn() + Send + Sync>) {
+        builder.on_thread_park(move || {
+            idle();
+            gil::release();
+        });
+        builder.on_thread_unpark(gil::acquire);
+    }
+
+    async fn load(&self, context: &WorkerContext) -> Result<SyncApp, BootError> {
+        let wsgi = self.python.load(&context.config, Multithread::OneByOne)?;
+        let inner = Rc::new(Inner {
+            wsgi,
+            pace: Pace::new(),
+            jobs: RefCell::default(),
+            later: Rc::default(),
+        });
+        tokio::task::spawn_local(Batch(Rc::clone(&inner)));
+        Ok(SyncApp(inner))
+    }
+
+    fn shutdown(&self) {
+        self.python.shutdown();
+    }
+}
+
+/// A WSGI app under the `sync` driver.
+pub(crate) struct SyncApp(Rc<Inner>);
+
+struct Inner {
+    wsgi: Wsgi,
+    pace: Pace,
+    /// Requests that wait for their batch.
+    jobs: RefCell<VecDeque<Job>>,
+    later: Rc<Later>,
+}
+
+struct Job {
+    parts: Parts,
+    origin: Origin,
+    input: Input,
+    reply: Reply,
+}
+
+impl std::fmt::Debug for SyncApp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SyncApp")
+            .field("pace", &self.0.pace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl App for SyncApp {
+    type Body = PyBody;
+    type Future = SyncCall;
+
+    fn call(&self, request: Request<Body>, origin: Origin) -> SyncCall {
+        let (parts, body) = request.into_parts();
+        if body.is_end_stream() {
+            return SyncCall(self.0.submit(parts, origin, Input::Empty));
+        }
+        SyncCall(Stage::Gathering(Box::new(Gathering {
+            input: Box::pin(Input::gather(body)),
+            request: Some((parts, origin)),
+            inner: Rc::clone(&self.0),
+        })))
+    }
+}
+
+/// The answer to one request.
+#[derive(Debug)]
+pub(crate) struct SyncCall(Stage);
+
+enum Stage {
+    /// The body is on its way: an app that runs inline could not wait for it.
+    Gathering(Box<Gathering>),
+    Queued(Awaited),
+    Answered(Outcome),
+    Over,
+}
+
+struct Gathering {
+    input: Pin<Box<dyn Future<Output = Result<Input, AnyError>>>>,
+    request: Option<(Parts, Origin)>,
+    inner: Rc<Inner>,
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gathering(_) => "Gathering",
+            Self::Queued(_) => "Queued",
+            Self::Answered(_) => "Answered",
+            Self::Over => "Over",
+        })
+    }
+}
+
+impl Future for SyncCall {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            let next = match &mut self.0 {
+                Stage::Gathering(gathering) => {
+                    match std::task::ready!(gathering.input.as_mut().poll(cx)) {
+                        Ok(input) => match gathering.request.take() {
+                            Some((parts, origin)) => {
+                                gathering.inner.submit(parts, origin, input)
+                            }
+                            None => Stage::Over,
+                        },
+                        Err(error) => Stage::Answered(refused(error)),
+                    }
+                }
+                Stage::Queued(awaited) => {
+                    let outcome = std::task::ready!(Pin::new(awaited).poll(cx));
+                    Stage::Answered(outcome)
+                }
+                Stage::Answered(_) => {
+                    if let Stage::Answered(outcome) =
+                        std::mem::replace(&mut self.0, Stage::Over)
+                    {
+                        return Poll::Ready(outcome);
+                    }
+                    Stage::Over
+                }
+                Stage::Over => return Poll::Pending,
+            };
+            self.0 = next;
+        }
+    }
+}
+
+impl Inner {
+    /// Serves a request at once or with the others, as the app's pace is.
+    fn submit(&self, parts: Parts, origin: Origin, input: Input) -> Stage {
+        match self.pace.mode() {
+            Mode::AtOnce => {
+                let start = self.pace.samples().then(Instant::now);
+                let outcome = self.serve(&parts, &origin, input);
+                if let Some(start) = start {
+                    self.pace.record(start.elapsed());
+                }
+                Stage::Answered(outcome)
+            }
+            Mode::Batch => {
+                let (reply, awaited) = reply();
+                self.jobs.borrow_mut().push_back(Job {
+                    parts,
+                    origin,
+                    input,
+                    reply,
+                });
+                self.later.wake();
+                Stage::Queued(awaited)
+            }
+        }
+    }
+
+    fn serve(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
+        let context = Rc::new(self.wsgi.context()?);
+        let answer = context
+            .run(|| self.wsgi.call(parts, origin, Given::Gathered(input), None))
+            .map_err(|error| failed(self.wsgi.py(), &error))??;
+        Ok(match answer {
+            Answer::Whole(response) => response,
+            Answer::File(head, file) => {
+                head.with(PyBody::file(file, context, Rc::clone(&self.later)))
+            }
+            Answer::Stream(head, mut source) => match source.take_whole() {
+                Some(whole) => {
+                    self.later.leave(Rest::Source(source), context);
+                    head.with(PyBody::whole(whole))
+                }
+                None => head.with(PyBody::pulled(source, context, Rc::clone(&self.later))),
+            },
+            // `write()` gathers here.
+            Answer::Rest(_) => return Err(AppFailed::Abandoned.into()),
+        })
+    }
+}
+
+/// The task that serves what was gathered, and does what was left for later.
+struct Batch(Rc<Inner>);
+
+impl Future for Batch {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let inner = &self.0;
+        inner.later.done_by(cx.waker());
+        let begin = Instant::now();
+        // What this batch leaves is for the next turn, when its answers are on their way.
+        for _ in 0..inner.later.len() {
+            inner.later.do_one();
+            if begin.elapsed() >= BATCH {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        let mut before = Instant::now();
+        loop {
+            let Some(job) = inner.jobs.borrow_mut().pop_front() else {
+                return Poll::Pending;
+            };
+            if job.reply.is_abandoned() {
+                continue;
+            }
+            let outcome = inner.serve(&job.parts, &job.origin, job.input);
+            if let Some(task) = job.reply.send(outcome) {
+                task.wake();
+            }
+            let now = Instant::now();
+            inner.pace.record(now - before);
+            before = now;
+            if now - begin >= BATCH {
+                // The answers first: what is left is served in the next turn.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+}

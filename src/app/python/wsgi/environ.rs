@@ -1,0 +1,548 @@
+//! The environ of a request.
+//!
+//! A template holds every key that each request has, with its commonest value; a request's environ is a copy of it (one
+//! block of memory, as the dict has no holes) in which only what differs is set. Keys are interned; a value that is the
+//! same as last time is the same object. PEP 3333, "environ Variables"; where that leaves a choice, Gunicorn's
+//! (`gunicorn/http/wsgi.py`).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, Method, Version};
+use percent_encoding::percent_decode;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use rustc_hash::FxHashMap;
+
+use super::file::FileWrapper;
+use super::input::EmptyInput;
+use crate::app::python::object::{self, Ref};
+use crate::app::{Address, Ends, Origin, Scheme};
+
+/// As Gunicorn's own: what `SERVER_SOFTWARE` says.
+const SOFTWARE: &str = concat!("rgun-async/", env!("CARGO_PKG_VERSION"));
+
+/// A header that only a trusted proxy may send: where the app is mounted.
+const SCRIPT_NAME: HeaderName = HeaderName::from_static("script_name");
+
+type Text = Bound<'static, PyString>;
+
+/// Why there is no environ.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EnvironError {
+    /// Gunicorn: `ConfigurationProblem`.
+    #[error("Request path {path:?} does not start with SCRIPT_NAME {script:?}")]
+    Mount { path: String, script: String },
+    #[error(transparent)]
+    Python(#[from] PyErr),
+}
+
+/// Makes environs.
+pub(super) struct Environs {
+    py: Python<'static>,
+    tcp: Bound<'static, PyDict>,
+    /// A unix peer has no port.
+    unix: Bound<'static, PyDict>,
+    keys: Keys,
+    values: Values,
+    /// `SCRIPT_NAME` of the process's environment.
+    script: String,
+    headers: RefCell<FxHashMap<HeaderName, Header>>,
+    path: RefCell<Last>,
+    query: RefCell<Last>,
+    uri: RefCell<Last>,
+    ends: RefCell<Vec<Option<Rc<Known>>>>,
+}
+
+macro_rules! texts {
+    ($(#[$doc:meta])* struct $name:ident { $($field:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        struct $name { $($field: Text),+ }
+        impl $name {
+            fn new(py: Python<'static>) -> Self {
+                Self { $($field: PyString::intern(py, $text)),+ }
+            }
+        }
+    };
+}
+
+texts! {
+    /// The keys that are set by name.
+    struct Keys {
+        method = "REQUEST_METHOD",
+        script = "SCRIPT_NAME",
+        path = "PATH_INFO",
+        query = "QUERY_STRING",
+        uri = "RAW_URI",
+        protocol = "SERVER_PROTOCOL",
+        server_name = "SERVER_NAME",
+        server_port = "SERVER_PORT",
+        remote_addr = "REMOTE_ADDR",
+        remote_port = "REMOTE_PORT",
+        host = "HTTP_HOST",
+        scheme = "wsgi.url_scheme",
+        input = "wsgi.input",
+    }
+}
+
+texts! {
+    /// The values that many requests share.
+    struct Values {
+        post = "POST",
+        head = "HEAD",
+        put = "PUT",
+        delete = "DELETE",
+        patch = "PATCH",
+        options = "OPTIONS",
+        http_10 = "HTTP/1.0",
+        https = "https",
+        port_http = "80",
+        port_https = "443",
+        empty = "",
+    }
+}
+
+/// What the process as a whole adds to each environ.
+pub(super) struct Setting {
+    /// `wsgi.errors`.
+    pub(super) errors: Ref,
+    /// `wsgi.multithread`: whether a request may run while another one waits.
+    pub(super) multithread: bool,
+}
+
+impl Environs {
+    pub(super) fn new(py: Python<'static>, setting: &Setting) -> PyResult<Self> {
+        let script = py
+            .import("os")?
+            .getattr("environ")?
+            .call_method1("get", ("SCRIPT_NAME", ""))?
+            .extract::<String>()?;
+        let tcp = PyDict::new(py);
+        tcp.set_item("wsgi.version", (1, 0))?;
+        tcp.set_item("wsgi.url_scheme", "http")?;
+        tcp.set_item("wsgi.input", Bound::new(py, EmptyInput)?)?;
+        tcp.set_item("wsgi.input_terminated", true)?;
+        tcp.set_item("wsgi.errors", &setting.errors)?;
+        tcp.set_item("wsgi.multithread", setting.multithread)?;
+        tcp.set_item("wsgi.multiprocess", true)?;
+        tcp.set_item("wsgi.run_once", false)?;
+        tcp.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
+        tcp.set_item("SERVER_SOFTWARE", SOFTWARE)?;
+        tcp.set_item("SERVER_NAME", "")?;
+        tcp.set_item("SERVER_PORT", "")?;
+        tcp.set_item("SERVER_PROTOCOL", "HTTP/1.1")?;
+        tcp.set_item("REQUEST_METHOD", "GET")?;
+        tcp.set_item("SCRIPT_NAME", &script)?;
+        tcp.set_item("PATH_INFO", "/")?;
+        tcp.set_item("QUERY_STRING", "")?;
+        tcp.set_item("RAW_URI", "/")?;
+        tcp.set_item("REMOTE_ADDR", "")?;
+        let unix = tcp.copy()?;
+        tcp.set_item("REMOTE_PORT", "")?;
+        tcp.set_item("HTTP_HOST", "")?;
+        unix.set_item("HTTP_HOST", "")?;
+        Ok(Self {
+            py,
+            tcp: interned(&tcp)?,
+            unix: interned(&unix)?,
+            keys: Keys::new(py),
+            values: Values::new(py),
+            script,
+            headers: RefCell::default(),
+            path: RefCell::default(),
+            query: RefCell::default(),
+            uri: RefCell::default(),
+            ends: RefCell::new(vec![None; Known::KEPT]),
+        })
+    }
+
+    /// The environ of a request; `input` where it has a body.
+    pub(super) fn make(
+        &self,
+        parts: &Parts,
+        origin: &Origin,
+        input: Option<&Ref>,
+    ) -> Result<Bound<'static, PyDict>, EnvironError> {
+        let known = self.known(&origin.ends)?;
+        let template = if known.remote_port.is_some() {
+            &self.tcp
+        } else {
+            &self.unix
+        };
+        let environ = template.copy()?;
+        self.line(&environ, parts)?;
+        self.mount(&environ, parts, origin)?;
+        let host = self.fields(&environ, &parts.headers)?;
+        self.connection(&environ, &known, origin, host)?;
+        if let Some(input) = input {
+            environ.set_item(&self.keys.input, input)?;
+        }
+        Ok(environ)
+    }
+
+    /// The request line, but for the path.
+    fn line(&self, environ: &Bound<'static, PyDict>, parts: &Parts) -> PyResult<()> {
+        if parts.method != Method::GET {
+            let values = &self.values;
+            let method = match parts.method {
+                Method::POST => &values.post,
+                Method::HEAD => &values.head,
+                Method::PUT => &values.put,
+                Method::DELETE => &values.delete,
+                Method::PATCH => &values.patch,
+                Method::OPTIONS => &values.options,
+                ref other => &object::latin1(self.py, other.as_str().as_bytes())?,
+            };
+            environ.set_item(&self.keys.method, method)?;
+        }
+        if parts.version != Version::HTTP_11 {
+            environ.set_item(&self.keys.protocol, &self.values.http_10)?;
+        }
+        if let Some(query) = parts.uri.query() {
+            let query = self.query.borrow_mut().text(self.py, query.as_bytes())?;
+            environ.set_item(&self.keys.query, query)?;
+        }
+        if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
+            // The absolute form, as it came.
+            environ.set_item(&self.keys.uri, parts.uri.to_string())?;
+        } else if let Some(uri) = parts.uri.path_and_query()
+            && uri.as_str() != "/"
+        {
+            let uri = self
+                .uri
+                .borrow_mut()
+                .text(self.py, uri.as_str().as_bytes())?;
+            environ.set_item(&self.keys.uri, uri)?;
+        }
+        Ok(())
+    }
+
+    /// `SCRIPT_NAME`, and `PATH_INFO` beneath it.
+    fn mount(
+        &self,
+        environ: &Bound<'static, PyDict>,
+        parts: &Parts,
+        origin: &Origin,
+    ) -> Result<(), EnvironError> {
+        let mut path = parts.uri.path();
+        let sent = if origin.trusted {
+            parts.headers.get(SCRIPT_NAME)
+        } else {
+            None
+        };
+        let sent = sent.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        if let Some(script) = &sent {
+            environ.set_item(&self.keys.script, script.as_ref())?;
+        }
+        let script = sent.as_deref().unwrap_or(&self.script);
+        if !script.is_empty() {
+            path = path
+                .strip_prefix(script)
+                .ok_or_else(|| EnvironError::Mount {
+                    path: path.to_owned(),
+                    script: script.to_owned(),
+                })?;
+        }
+        if path == "/" {
+            return Ok(());
+        }
+        let path = self.path.borrow_mut().with(path.as_bytes(), |path| {
+            if memchr::memchr(b'%', path).is_none() {
+                return object::latin1(self.py, path);
+            }
+            object::latin1(self.py, &percent_decode(path).collect::<Vec<u8>>())
+        })?;
+        environ.set_item(&self.keys.path, path)?;
+        Ok(())
+    }
+
+    /// The header fields; returns `HTTP_HOST`.
+    fn fields(
+        &self,
+        environ: &Bound<'static, PyDict>,
+        headers: &HeaderMap,
+    ) -> PyResult<Option<Text>> {
+        let mut host = None;
+        // Borrowed while `str` objects are made and put into a dict: no code of the app runs meanwhile.
+        let mut known = self.headers.borrow_mut();
+        let repeats = headers.len() != headers.keys_len();
+        let mut previous: Option<&HeaderName> = None;
+        for (name, value) in headers {
+            let joined;
+            let mut bytes = value.as_bytes();
+            if repeats {
+                // The lines of one field come one after another, with one and the same name.
+                if previous.is_some_and(|previous| std::ptr::eq(previous, name)) {
+                    continue;
+                }
+                previous = Some(name);
+                joined = join(headers, name);
+                bytes = &joined;
+            }
+            if let Some(header) = known.get_mut(name) {
+                let text = header.text(self.py, bytes)?;
+                environ.set_item(&header.key, &text)?;
+                if *name == HOST {
+                    host = Some(text);
+                }
+                continue;
+            }
+            let mut header = Header::new(self.py, name);
+            let text = header.text(self.py, bytes)?;
+            environ.set_item(&header.key, &text)?;
+            if *name == HOST {
+                host = Some(text);
+            }
+            if known.len() < Header::KEPT {
+                known.insert(name.clone(), header);
+            }
+        }
+        drop(known);
+        if host.is_none() {
+            environ.del_item(&self.keys.host)?;
+        }
+        Ok(host)
+    }
+
+    /// The two ends of the connection, and the scheme.
+    fn connection(
+        &self,
+        environ: &Bound<'static, PyDict>,
+        known: &Known,
+        origin: &Origin,
+        host: Option<Text>,
+    ) -> PyResult<()> {
+        environ.set_item(&self.keys.remote_addr, &known.remote_addr)?;
+        if let Some(port) = &known.remote_port {
+            environ.set_item(&self.keys.remote_port, port)?;
+        }
+        if origin.scheme == Scheme::Https {
+            environ.set_item(&self.keys.scheme, &self.values.https)?;
+        }
+        if let Some(port) = &known.server_port {
+            environ.set_item(&self.keys.server_name, &known.server_name)?;
+            return environ.set_item(&self.keys.server_port, port);
+        }
+        // A unix socket has no name that an app could make a URL of: the client's word is the best there is.
+        let Some(host) = host else {
+            return environ.set_item(&self.keys.server_name, &known.server_name);
+        };
+        let (name, port) = split_host(host.to_str()?);
+        environ.set_item(&self.keys.server_name, name)?;
+        let default = match origin.scheme {
+            Scheme::Http => &self.values.port_http,
+            Scheme::Https => &self.values.port_https,
+        };
+        match port {
+            Some(port) => environ.set_item(&self.keys.server_port, port),
+            None => environ.set_item(&self.keys.server_port, default),
+        }
+    }
+
+    /// The strings of a connection: made once, as long as not too many others come between.
+    fn known(&self, ends: &Arc<Ends>) -> PyResult<Rc<Known>> {
+        // Allocations are at least 16 bytes apart.
+        let index = (Arc::as_ptr(ends).addr() >> 4) % Known::KEPT;
+        let known = self.ends.borrow()[index].clone();
+        if let Some(known) = known
+            && Arc::ptr_eq(&known.ends, ends)
+        {
+            return Ok(known);
+        }
+        let known = Rc::new(Known::new(self.py, ends, &self.values)?);
+        let old = self.ends.borrow_mut()[index].replace(Rc::clone(&known));
+        drop(old);
+        Ok(known)
+    }
+}
+
+/// A copy of `dict` whose keys are interned, so that a look-up compares addresses.
+fn interned(dict: &Bound<'static, PyDict>) -> PyResult<Bound<'static, PyDict>> {
+    let copy = PyDict::new(dict.py());
+    for (key, value) in dict.iter() {
+        copy.set_item(
+            PyString::intern(dict.py(), key.cast::<PyString>()?.to_str()?),
+            value,
+        )?;
+    }
+    Ok(copy)
+}
+
+/// All lines of a field as one value. RFC 9110, section 5.3; cookies by RFC 9113, section 8.2.3.
+fn join(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+    let separator: &[u8] = if *name == COOKIE { b"; " } else { b"," };
+    let mut joined = Vec::new();
+    for (index, value) in headers.get_all(name).iter().enumerate() {
+        if index > 0 {
+            joined.extend_from_slice(separator);
+        }
+        joined.extend_from_slice(value.as_bytes());
+    }
+    joined
+}
+
+/// `host[:port]`; an IPv6 address keeps its brackets.
+fn split_host(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        Some(_) | None => (host, None),
+    }
+}
+
+/// A text that is often what it was the last time.
+#[derive(Default)]
+struct Last {
+    raw: Vec<u8>,
+    text: Option<Text>,
+}
+
+impl Last {
+    /// Longer ones are not worth the comparison.
+    const LONGEST: usize = 512;
+
+    fn text(&mut self, py: Python<'static>, raw: &[u8]) -> PyResult<Text> {
+        self.with(raw, |raw| object::latin1(py, raw))
+    }
+
+    fn with(
+        &mut self,
+        raw: &[u8],
+        make: impl FnOnce(&[u8]) -> PyResult<Text>,
+    ) -> PyResult<Text> {
+        if let Some(text) = &self.text
+            && self.raw == raw
+        {
+            return Ok(text.clone());
+        }
+        let text = make(raw)?;
+        if raw.len() <= Self::LONGEST {
+            self.raw.clear();
+            self.raw.extend_from_slice(raw);
+            self.text = Some(text.clone());
+        }
+        Ok(text)
+    }
+}
+
+/// A header name that came before.
+struct Header {
+    key: Text,
+    last: Last,
+    /// What is a secret, or different each time, is not kept.
+    keep: bool,
+}
+
+impl Header {
+    /// How many names are kept: a client may send any.
+    const KEPT: usize = 1024;
+
+    fn new(py: Python<'static>, name: &HeaderName) -> Self {
+        let key = PyString::intern(py, &key(name));
+        let keep = *name != COOKIE && *name != AUTHORIZATION && *name != CONTENT_LENGTH;
+        Self {
+            key,
+            last: Last::default(),
+            keep,
+        }
+    }
+
+    fn text(&mut self, py: Python<'static>, raw: &[u8]) -> PyResult<Text> {
+        if self.keep {
+            self.last.text(py, raw)
+        } else {
+            object::latin1(py, raw)
+        }
+    }
+}
+
+/// The environ's key for a header.
+fn key(name: &HeaderName) -> String {
+    let upper = name.as_str().replace('-', "_").to_ascii_uppercase();
+    if *name == CONTENT_TYPE || *name == CONTENT_LENGTH {
+        upper
+    } else {
+        format!("HTTP_{upper}")
+    }
+}
+
+/// The strings of one connection.
+struct Known {
+    /// Kept alive so that its address keeps its meaning.
+    ends: Arc<Ends>,
+    remote_addr: Text,
+    remote_port: Option<Text>,
+    server_name: Text,
+    /// `None` for a unix socket.
+    server_port: Option<Text>,
+}
+
+impl Known {
+    /// How many connections are known at once; they overwrite each other beyond.
+    const KEPT: usize = 512;
+
+    fn new(py: Python<'static>, ends: &Arc<Ends>, values: &Values) -> PyResult<Self> {
+        let (remote_addr, remote_port) = match &ends.peer {
+            Address::Tcp(peer) => (ip(py, peer.ip())?, Some(port(py, peer.port())?)),
+            Address::Unix(_) => (values.empty.clone(), None),
+        };
+        let (server_name, server_port) = match &ends.local {
+            Address::Tcp(local) => (ip(py, local.ip())?, Some(port(py, local.port())?)),
+            Address::Unix(Some(path)) => (PyString::new(py, &path.to_string_lossy()), None),
+            Address::Unix(None) => (values.empty.clone(), None),
+        };
+        Ok(Self {
+            ends: Arc::clone(ends),
+            remote_addr,
+            remote_port,
+            server_name,
+            server_port,
+        })
+    }
+}
+
+fn ip(py: Python<'static>, ip: std::net::IpAddr) -> PyResult<Text> {
+    object::latin1(py, ip.to_string().as_bytes())
+}
+
+fn port(py: Python<'static>, port: u16) -> PyResult<Text> {
+    object::latin1(py, itoa::Buffer::new().format(port).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_host_is_split_at_its_port() {
+        assert_eq!(split_host("a.b:81"), ("a.b", Some("81")));
+        assert_eq!(split_host("a.b"), ("a.b", None));
+        assert_eq!(split_host("[::1]:81"), ("[::1]", Some("81")));
+        assert_eq!(split_host("[::1]"), ("[::1]", None));
+    }
+
+    #[test]
+    fn keys_are_those_of_cgi() {
+        assert_eq!(key(&CONTENT_TYPE), "CONTENT_TYPE");
+        assert_eq!(key(&CONTENT_LENGTH), "CONTENT_LENGTH");
+        assert_eq!(key(&HeaderName::from_static("x-real-ip")), "HTTP_X_REAL_IP");
+    }
+
+    #[test]
+    fn lines_of_one_field_are_joined() {
+        let mut headers = HeaderMap::new();
+        for value in ["a", "b"] {
+            headers.append(COOKIE, HeaderValue::from_static(value));
+            headers.append("x-forwarded-for", HeaderValue::from_static(value));
+        }
+        assert_eq!(join(&headers, &COOKIE), b"a; b");
+        assert_eq!(
+            join(&headers, &HeaderName::from_static("x-forwarded-for")),
+            b"a,b"
+        );
+    }
+}

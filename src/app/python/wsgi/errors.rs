@@ -1,0 +1,62 @@
+//! `wsgi.errors`: what an app writes there goes to the error log.
+
+use std::cell::RefCell;
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::app::python::object::Ref;
+use crate::config::LogTarget;
+
+/// Standard error itself where the log goes there; else a stream whose lines become lines of the log.
+pub(in crate::app::python) fn stream(py: Python<'static>, log: &LogTarget) -> PyResult<Ref> {
+    match log {
+        LogTarget::Standard => py.import("sys")?.getattr("stderr"),
+        LogTarget::File(_) => Ok(Bound::new(py, ErrorStream::default())?.into_any()),
+    }
+}
+
+/// A text stream into the log.
+#[derive(Default)]
+#[pyclass(frozen, unsendable, module = "rgun_async._native")]
+struct ErrorStream {
+    /// An unfinished line.
+    line: RefCell<String>,
+}
+
+#[pymethods]
+impl ErrorStream {
+    fn write(&self, text: &Bound<'_, PyString>) -> PyResult<usize> {
+        let text = text.to_cow()?;
+        let whole = {
+            let mut line = self.line.borrow_mut();
+            line.push_str(&text);
+            let Some(end) = line.rfind('\n') else {
+                return Ok(text.chars().count());
+            };
+            let rest = line.split_off(end + 1);
+            std::mem::replace(&mut *line, rest)
+        };
+        log(&whole);
+        Ok(text.chars().count())
+    }
+
+    fn writelines(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        for line in lines.try_iter()? {
+            self.write(line?.cast()?)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) {
+        let line = self.line.take();
+        log(&line);
+    }
+}
+
+fn log(text: &str) {
+    let text = text.trim_end_matches('\n');
+    if !text.is_empty() {
+        tracing::error!("{text}");
+    }
+}

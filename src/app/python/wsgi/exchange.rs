@@ -1,0 +1,469 @@
+//! `start_response` and `write` of one request.
+//!
+//! Both are bound methods of one [`Exchange`], which is used again once the app has let go of it: no object is made for
+//! a request.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue, SET_COOKIE};
+use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PySequence, PyString, PyTuple};
+use rustc_hash::FxHashMap;
+
+use super::head::{self, Head, Role};
+use crate::app::python::object::{Ref, references};
+
+/// How many exchanges are kept for later requests.
+const KEPT: usize = 128;
+
+/// Takes what an app writes by `write()`, at once.
+pub(in crate::app::python) trait Sink {
+    /// Sends `chunk`, after the head where that is not out. May block the greenlet.
+    ///
+    /// # Errors
+    /// Where the greenlet is killed while it waits.
+    fn write(&self, lease: &ExchangeState, chunk: Bytes) -> PyResult<()>;
+}
+
+/// The state behind one `start_response`.
+#[pyclass(frozen, unsendable, module = "rgun_async._native")]
+pub(in crate::app::python) struct Exchange {
+    shared: Rc<ExchangeState>,
+    names: Rc<RefCell<Names>>,
+}
+
+/// What both halves, the Python object and our code, know of the response.
+#[derive(Default)]
+pub(in crate::app::python) struct ExchangeState {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    head: Option<Head>,
+    /// The head has been given to the server: it cannot be replaced any more.
+    sent: bool,
+    /// What `write()` got, where nothing can be sent while the app runs.
+    written: Vec<Bytes>,
+    /// The callable that `start_response` returns; here only while the request runs, as it refers back to us.
+    write: Option<Py<PyAny>>,
+    sink: Option<Rc<dyn Sink>>,
+}
+
+impl ExchangeState {
+    /// The head, if the app has called `start_response`; from now on it cannot be replaced.
+    pub(in crate::app::python) fn send_head(&self) -> Option<Head> {
+        let mut inner = self.inner.borrow_mut();
+        let head = inner.head.take();
+        inner.sent |= head.is_some();
+        head
+    }
+
+    /// What `write()` has gathered.
+    pub(super) fn take_written(&self) -> Vec<Bytes> {
+        std::mem::take(&mut self.inner.borrow_mut().written)
+    }
+
+    /// The length that the head declares.
+    pub(super) fn declared(&self) -> Option<u64> {
+        self.inner
+            .borrow()
+            .head
+            .as_ref()
+            .and_then(|head| head.length)
+    }
+
+    /// Whether `write()` has not been used.
+    pub(super) fn is_unwritten(&self) -> bool {
+        let inner = self.inner.borrow();
+        !inner.sent && inner.written.is_empty()
+    }
+
+    /// Whether the head has been sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.inner.borrow().sent
+    }
+
+    fn reset(&self) {
+        // Taken out first: what is dropped here may run code that looks at this state.
+        drop(std::mem::take(&mut *self.inner.borrow_mut()));
+    }
+}
+
+#[pymethods]
+impl Exchange {
+    /// PEP 3333, "The `start_response()` Callable".
+    #[pyo3(signature = (status, headers, exc_info = None))]
+    fn start_response(
+        &self,
+        py: Python<'_>,
+        status: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        exc_info: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let (started, sent) = {
+            let inner = self.shared.inner.borrow();
+            (
+                inner.sent || inner.head.is_some(),
+                inner.sent || !inner.written.is_empty(),
+            )
+        };
+        match exc_info {
+            Some(exc_info) if sent => return Err(raised(exc_info)),
+            Some(_) => {}
+            None if started => {
+                return Err(PyAssertionError::new_err("Response headers already set!"));
+            }
+            None => {}
+        }
+        let head = self.head(status, headers)?;
+        let mut inner = self.shared.inner.borrow_mut();
+        inner.head = Some(head);
+        Ok(inner.write.as_ref().map(|write| write.clone_ref(py)))
+    }
+
+    /// PEP 3333, "The `write()` Callable".
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let bytes = data
+            .cast::<PyBytes>()
+            .map_err(|_| {
+                PyTypeError::new_err(format!("write() takes bytes, not {}", class(data)))
+            })?
+            .as_bytes();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let chunk = Bytes::copy_from_slice(bytes);
+        let sink = {
+            let mut inner = self.shared.inner.borrow_mut();
+            let Some(sink) = inner.sink.clone() else {
+                if inner.head.is_none() {
+                    return Err(before_start());
+                }
+                inner.written.push(chunk);
+                return Ok(());
+            };
+            sink
+        };
+        sink.write(&self.shared, chunk)
+    }
+}
+
+impl Exchange {
+    fn head(&self, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Head> {
+        let status = status
+            .cast::<PyString>()
+            .map_err(|_| PyTypeError::new_err(format!("{} is not a string", repr(status))))?;
+        let Some((status, reason)) = head::status(status.to_str()?) else {
+            return Err(PyValueError::new_err(format!(
+                "Invalid status {}",
+                repr(status)
+            )));
+        };
+        let mut head = Head {
+            status,
+            reason,
+            headers: HeaderMap::with_capacity(8),
+            length: None,
+        };
+        if let Ok(headers) = headers.cast::<PyList>() {
+            for header in headers.iter() {
+                self.header(&mut head, &header)?;
+            }
+        } else {
+            for header in headers.try_iter()? {
+                self.header(&mut head, &header?)?;
+            }
+        }
+        if head.forbids_length() {
+            head.headers.remove(http::header::CONTENT_LENGTH);
+            head.length = None;
+        }
+        Ok(head)
+    }
+
+    fn header(&self, head: &mut Head, header: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(pair) = header.cast::<PyTuple>()
+            && pair.len() == 2
+        {
+            let name = pair.get_borrowed_item(0)?;
+            let value = pair.get_borrowed_item(1)?;
+            return self.pair(head, &name, &value);
+        }
+        let pair = header
+            .cast::<PySequence>()
+            .map_err(|_| not_a_pair(header))?
+            .to_tuple()?;
+        if pair.len() != 2 {
+            return Err(not_a_pair(header));
+        }
+        self.pair(head, &pair.get_item(0)?, &pair.get_item(1)?)
+    }
+
+    fn pair(
+        &self,
+        head: &mut Head,
+        name: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let not_text =
+            |object| PyTypeError::new_err(format!("{} is not a string", repr(object)));
+        let name = name.cast::<PyString>().map_err(|_| not_text(name))?;
+        let text = value
+            .cast::<PyString>()
+            .map_err(|_| not_text(value))?
+            .to_str()?;
+        let mut names = self.names.borrow_mut();
+        let Some(known) = names.find(name)? else {
+            drop(names);
+            return Err(PyValueError::new_err(format!(
+                "Invalid header name {}",
+                repr(name)
+            )));
+        };
+        // The name only: the value may be a secret.
+        let Some(value) = head::value(text).and_then(|bytes| known.value(&bytes)) else {
+            drop(names);
+            return Err(PyValueError::new_err(format!(
+                "Invalid value of header {}",
+                repr(name)
+            )));
+        };
+        match known.role {
+            Role::Send => {
+                head.headers.append(known.name.clone(), value);
+            }
+            Role::Omit => {}
+            Role::Length => match (head::length(value.as_bytes()), head.length) {
+                (Some(length), None) => {
+                    head.length = Some(length);
+                    head.headers.insert(known.name.clone(), value);
+                }
+                (Some(again), Some(first)) if again == first => {}
+                (Some(_) | None, _) => {
+                    drop(names);
+                    return Err(PyValueError::new_err(
+                        "Invalid value of header 'Content-Length'",
+                    ));
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+/// What an app gets that writes too early.
+pub(in crate::app::python) fn before_start() -> PyErr {
+    PyAssertionError::new_err("write() before start_response()")
+}
+
+/// The exception that the app passed in `exc_info`, with its traceback.
+fn raised(exc_info: &Bound<'_, PyAny>) -> PyErr {
+    let parts = exc_info
+        .cast::<PyTuple>()
+        .ok()
+        .filter(|parts| parts.len() == 3);
+    let Some((value, traceback)) =
+        parts.and_then(|parts| Some((parts.get_item(1).ok()?, parts.get_item(2).ok()?)))
+    else {
+        return PyTypeError::new_err("exc_info must be what sys.exc_info() returns");
+    };
+    let error = PyErr::from_value(value);
+    if let Ok(traceback) = traceback.cast_into() {
+        error.set_traceback(exc_info.py(), Some(traceback));
+    }
+    error
+}
+
+fn not_a_pair(header: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!(
+        "a header must be a (name, value) tuple, not {}",
+        class(header)
+    ))
+}
+
+pub(super) fn class(object: &Bound<'_, PyAny>) -> String {
+    object
+        .get_type()
+        .name()
+        .map_or_else(|_| "?".into(), |name| name.to_string())
+}
+
+fn repr(object: &Bound<'_, PyAny>) -> String {
+    object
+        .repr()
+        .map_or_else(|_| class(object), |text| text.to_string())
+}
+
+/// The header names that apps have used.
+///
+/// An app's header names are nearly always literals of its code, so the same `str` objects come with each response: they
+/// are known by address, and kept alive so that an address keeps its meaning.
+#[derive(Default)]
+pub(super) struct Names {
+    known: FxHashMap<usize, Known>,
+    /// The last one that was not kept, once [`Names::CAP`] are.
+    passing: Option<Known>,
+}
+
+struct Known {
+    #[expect(dead_code, reason = "keeps the address taken")]
+    object: Option<Py<PyString>>,
+    name: HeaderName,
+    role: Role,
+    /// What the header was last time; most do not change.
+    last: Option<HeaderValue>,
+}
+
+impl Names {
+    const CAP: usize = 512;
+
+    /// The header name that `object` spells; `None` if it spells none.
+    fn find(&mut self, object: &Bound<'_, PyString>) -> PyResult<Option<&mut Known>> {
+        let address = object.as_ptr().addr();
+        // Twice looked up, since a borrow that is returned on one path only is held on all of them.
+        if !self.known.contains_key(&address) {
+            let Ok(name) = HeaderName::from_bytes(object.to_str()?.as_bytes()) else {
+                return Ok(None);
+            };
+            let role = Role::of(&name);
+            let keep = self.known.len() < Self::CAP;
+            let object = keep.then(|| object.clone().unbind());
+            let known = Known {
+                object,
+                name,
+                role,
+                last: None,
+            };
+            if !keep {
+                return Ok(Some(self.passing.insert(known)));
+            }
+            self.known.insert(address, known);
+        }
+        Ok(self.known.get_mut(&address))
+    }
+}
+
+impl Known {
+    /// Longer values are not worth the comparison.
+    const LONGEST: usize = 128;
+
+    /// `bytes` as a header value, shared with the last response's where it is the same.
+    fn value(&mut self, bytes: &[u8]) -> Option<HeaderValue> {
+        if let Some(last) = &self.last
+            && last.as_bytes() == bytes
+        {
+            return Some(last.clone());
+        }
+        let value = HeaderValue::from_bytes(bytes).ok()?;
+        if bytes.len() <= Self::LONGEST && self.name != SET_COOKIE {
+            self.last = Some(value.clone());
+        }
+        Some(value)
+    }
+}
+
+/// The exchanges that wait for a request.
+#[derive(Default)]
+pub(super) struct Pool {
+    free: RefCell<Vec<Parts>>,
+    names: Rc<RefCell<Names>>,
+}
+
+struct Parts {
+    state: Rc<ExchangeState>,
+    exchange: Bound<'static, Exchange>,
+    start_response: Ref,
+    write: Ref,
+}
+
+/// References to an exchange while nobody else has one: ours, and one in each bound method.
+const OWN_REFERENCES: isize = 3;
+
+impl Pool {
+    /// An exchange for one request.
+    pub(super) fn lease(
+        self: &Rc<Self>,
+        py: Python<'static>,
+        sink: Option<Rc<dyn Sink>>,
+    ) -> PyResult<Lease> {
+        let free = self.free.borrow_mut().pop();
+        let parts = match free {
+            Some(parts) => parts,
+            None => self.make(py)?,
+        };
+        {
+            let mut inner = parts.state.inner.borrow_mut();
+            inner.write = Some(parts.write.clone().unbind());
+            inner.sink = sink;
+        }
+        Ok(Lease {
+            pool: Rc::clone(self),
+            parts: Some(parts),
+        })
+    }
+
+    fn make(&self, py: Python<'static>) -> PyResult<Parts> {
+        let state = Rc::new(ExchangeState::default());
+        let exchange = Bound::new(
+            py,
+            Exchange {
+                shared: Rc::clone(&state),
+                names: Rc::clone(&self.names),
+            },
+        )?;
+        let start_response = exchange.getattr("start_response")?;
+        let write = exchange.getattr("write")?;
+        Ok(Parts {
+            state,
+            exchange,
+            start_response,
+            write,
+        })
+    }
+}
+
+/// One request's hold on an exchange.
+pub(in crate::app::python) struct Lease {
+    pool: Rc<Pool>,
+    /// There until it is given back.
+    parts: Option<Parts>,
+}
+
+impl Lease {
+    fn parts(&self) -> &Parts {
+        self.parts.as_ref().expect("taken out by drop alone")
+    }
+
+    pub(super) fn start_response(&self) -> &Ref {
+        &self.parts().start_response
+    }
+
+    pub(in crate::app::python) fn state(&self) -> &ExchangeState {
+        &self.parts().state
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(parts) = self.parts.take() else {
+            return;
+        };
+        parts.state.reset();
+        let unused = references(&parts.start_response) == 1
+            && references(&parts.write) == 1
+            && references(&parts.exchange) == OWN_REFERENCES;
+        let mut free = self.pool.free.borrow_mut();
+        if unused && free.len() < KEPT {
+            free.push(parts);
+        } else {
+            // Its references may be the last ones of what the app hung on them: not while the pool is borrowed.
+            drop(free);
+            drop(parts);
+        }
+    }
+}

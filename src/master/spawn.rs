@@ -1,0 +1,134 @@
+//! From the master to a worker: what a worker is born with, the fork, and the end of the master's part in the child.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Master;
+use super::children::Child;
+use super::reload::Edition;
+use crate::channel::{Slot, WorkerContext};
+use crate::error::Exit;
+use crate::heartbeat::Heartbeat;
+use crate::os::fork::{Side, exit_now, fork};
+use crate::os::process::set_title;
+use crate::scoreboard::Row;
+
+impl Master {
+    /// Starts a worker for each slot that has none, as far as the pace of replacements allows.
+    pub(super) fn spawn_missing(&mut self, now: Instant) {
+        for coming in [false, true] {
+            for slot in 0..self.workers {
+                let Some(edition) = self.edition(coming) else {
+                    break;
+                };
+                let Ok(slot) = u16::try_from(slot).map(Slot) else {
+                    break;
+                };
+                if self.children.holds(edition.generation, slot) {
+                    continue;
+                }
+                if self.respawn.wait_until(now).is_some() {
+                    return;
+                }
+                if let Err(error) = self.spawn(slot, coming, now) {
+                    if self.respawn.failed(now) {
+                        tracing::error!("cannot start a worker: {error}; trying again");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn edition(&self, coming: bool) -> Option<&Edition> {
+        if coming {
+            self.coming.as_ref()
+        } else {
+            Some(&self.current)
+        }
+    }
+
+    fn spawn(&mut self, slot: Slot, coming: bool, now: Instant) -> io::Result<()> {
+        let row = self.scoreboard.take().ok_or_else(|| {
+            io::Error::other("too many workers at once: no row is free for another one")
+        })?;
+        let spawned = self.fork_worker(slot, coming, row, now);
+        if spawned.is_err() {
+            row.release();
+        }
+        spawned
+    }
+
+    fn fork_worker(
+        &mut self,
+        slot: Slot,
+        coming: bool,
+        row: Row,
+        now: Instant,
+    ) -> io::Result<()> {
+        let Some(edition) = self.edition(coming) else {
+            return Ok(());
+        };
+        let generation = edition.generation;
+        let heartbeat = Heartbeat::create(&edition.worker_tmp_dir()).map_err(|error| {
+            let dir = edition.worker_tmp_dir();
+            io::Error::other(format!("no heartbeat file in {}: {error}", dir.display()))
+        })?;
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let listeners = edition
+            .bound
+            .iter()
+            .map(|bound| bound.for_slot(usize::from(slot.0)))
+            .collect::<io::Result<Vec<_>>>()?;
+        let context = WorkerContext {
+            slot,
+            generation,
+            config: Rc::clone(&edition.config),
+            listeners,
+            channel: OwnedFd::from(theirs),
+            heartbeat: heartbeat.share()?,
+            row,
+            identity: edition.identity.clone(),
+            master: nix::unistd::getpid().as_raw(),
+        };
+        match fork(self.setup.hooks)? {
+            Side::Parent(pid) => {
+                let child = Child::new(pid, slot, generation, heartbeat, ours, row, now);
+                tracing::debug!("{child} forked");
+                self.children.add(child);
+                Ok(())
+            }
+            Side::Child => {
+                drop((ours, heartbeat));
+                self.become_worker(context)
+            }
+        }
+    }
+
+    /// In the new process: gives up what is the master's, and never comes back.
+    fn become_worker(&mut self, context: WorkerContext) -> ! {
+        self.children.forget();
+        self.current.bound.clear();
+        self.coming = None;
+        set_title(&self.title("worker"));
+        let ready = crate::os::signal::reset_for_worker()
+            .and_then(|()| self.setup.signals.restore_mask());
+        let exit = match ready {
+            Ok(()) => {
+                let main = std::panic::AssertUnwindSafe(|| (self.setup.worker_main)(context));
+                // The panic's message went to standard error.
+                std::panic::catch_unwind(main).unwrap_or(Exit::Internal)
+            }
+            Err(error) => {
+                tracing::error!("cannot set up the signals of a worker: {error}");
+                Exit::WorkerBoot
+            }
+        };
+        exit_now(exit.code())
+    }
+}

@@ -1,0 +1,108 @@
+//! The way in from an interpreter: the extension module `rgun_async._native`. The master and its workers are that
+//! interpreter, forked.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::rc::Rc;
+
+use pyo3::prelude::*;
+
+use crate::app::builtin::Builtin;
+use crate::app::python::{GeventHost, Interpreter, SyncHost};
+use crate::channel::WorkerContext;
+use crate::cli::Sources;
+use crate::config::{AppPath, Config, WorkerClass};
+use crate::entry::{PROGRAM, builtin_parts};
+use crate::error::Exit;
+use crate::os::fork::Hooks;
+use crate::server::{self, Parts};
+use crate::worker;
+
+#[pymodule]
+mod _native {
+    use std::ffi::OsString;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "a Python name")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// Serves what the command line `argv` says, and returns the exit code. `command` starts this program again.
+    #[pyfunction]
+    fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult<u8> {
+        super::main(py, argv, command)
+    }
+}
+
+fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult<u8> {
+    // Python's own handler raises KeyboardInterrupt wherever the worker is.
+    let signal = py.import("signal")?;
+    signal.call_method1(
+        "signal",
+        (signal.getattr("SIGINT")?, signal.getattr("SIG_DFL")?),
+    )?;
+    let argv: Vec<String> = argv
+        .into_iter()
+        .map(|text| text.to_string_lossy().into_owned())
+        .collect();
+    let sources = Sources {
+        argv,
+        ..Sources::of_process()?
+    };
+    let interpreter = Interpreter::new(py);
+    let exit = server::run(PROGRAM, sources, |config| {
+        parts(interpreter, config, command)
+    });
+    Ok(exit.code())
+}
+
+fn parts(
+    interpreter: Interpreter,
+    config: &Config,
+    command: Vec<OsString>,
+) -> Result<Parts, Exit> {
+    if let Some(AppPath::Builtin(name)) = &config.wsgi_app {
+        return builtin_parts(name, command);
+    }
+    let hooks = interpreter.fork_hooks();
+    Ok(Parts {
+        kind: interpreter.resolve(config.worker_class).to_string(),
+        worker_main: Box::new(move |context| work(interpreter, context)),
+        check: Box::new(move |config| check(interpreter, config)),
+        hooks: Hooks {
+            before: hooks.before,
+            parent: hooks.parent,
+            child: hooks.child,
+        },
+        command,
+    })
+}
+
+/// A worker's life. A reload may have changed what it serves, and how.
+fn work(interpreter: Interpreter, context: WorkerContext) -> Exit {
+    let config = Rc::clone(&context.config);
+    if let Some(AppPath::Builtin(name)) = &config.wsgi_app {
+        return match Builtin::named(name) {
+            Some(host) => worker::run(context, host),
+            None => Exit::AppLoad,
+        };
+    }
+    match interpreter.resolve(config.worker_class) {
+        WorkerClass::Gevent => worker::run(context, GeventHost::new(interpreter)),
+        WorkerClass::Sync | WorkerClass::Auto => {
+            worker::run(context, SyncHost::new(interpreter))
+        }
+    }
+}
+
+fn check(interpreter: Interpreter, config: &Config) -> Exit {
+    match interpreter.check(config) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            // Nobody is left to tell where standard error is gone.
+            let _ = writeln!(std::io::stderr(), "Error: {error}");
+            error.exit()
+        }
+    }
+}
