@@ -18,7 +18,7 @@ use crate::master::{
     self, Command, Edition, FDS, Master, PARENT, Pidfile, PidfileError, Setup,
 };
 use crate::os::fork::{Hooks, Side, exit_now, fork};
-use crate::os::process::{set_env, unset_env};
+use crate::os::process::unset_env;
 use crate::os::signal::Signals;
 
 /// How often an address in use is tried, and the pause between (Gunicorn: `sock.create_sockets`).
@@ -113,7 +113,7 @@ fn check(config: &Config, parts: &Parts) -> Exit {
         failure.tell();
         return failure.exit;
     }
-    apply_environment(config, None);
+    crate::os::process::set_all_env(&config.raw_env);
     // Gunicorn's `--check-config` knows two codes.
     if (parts.check)(config) == Exit::Done {
         Exit::Done
@@ -136,7 +136,6 @@ fn serve(
     } = loaded;
     let (inherited, parent) = inherited()?;
     enter_directory(&config)?;
-    apply_environment(&config, None);
     if config.daemon && parent.is_none() {
         daemonize(&config, parts.hooks)
             .map_err(|error| Failure::config(format!("cannot become a daemon: {error}")))?;
@@ -226,7 +225,6 @@ fn read_again(
             plan.restart.join(", ")
         );
     }
-    apply_environment(&config, Some(current));
     Ok(config)
 }
 
@@ -237,16 +235,6 @@ fn enter_directory(config: &Config) -> Result<(), Failure> {
     std::env::set_current_dir(directory).map_err(|error| {
         Failure::config(format!("can't chdir to '{}': {error}", directory.display()))
     })
-}
-
-/// `--env`; what a former configuration set and this one does not is removed.
-fn apply_environment(config: &Config, before: Option<&Config>) {
-    for (name, _) in before.iter().flat_map(|before| &before.raw_env) {
-        unset_env(name);
-    }
-    for (name, value) in &config.raw_env {
-        set_env(name, value);
-    }
 }
 
 /// Sockets from an old master (`RGUN_FD`) or a socket manager (`LISTEN_FDS`, systemd), and the old master.

@@ -19,18 +19,25 @@ pub(crate) enum Ended {
 
 /// Sets an environment variable of this process and its future children.
 ///
-/// Only while the process has one thread: the master calls it at start and on reload.
+/// Only while the process has one thread: in the master, and in a worker before its runtime.
 pub(crate) fn set_env(name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    // SAFETY: the master is single-threaded, so nobody reads the environment meanwhile.
+    // SAFETY: the process is single-threaded (the contract), so nobody reads the environment meanwhile.
     unsafe {
         std::env::set_var(name, value);
     }
 }
 
+/// `--env`: all of them; the conditions of [`set_env`].
+pub(crate) fn set_all_env(variables: &[(String, String)]) {
+    for (name, value) in variables {
+        set_env(name, value);
+    }
+}
+
 /// Removes an environment variable; the conditions of [`set_env`].
 pub(crate) fn unset_env(name: impl AsRef<OsStr>) {
-    // SAFETY: the master is single-threaded, so nobody reads the environment meanwhile.
+    // SAFETY: the process is single-threaded (the contract), so nobody reads the environment meanwhile.
     unsafe { std::env::remove_var(name) };
 }
 

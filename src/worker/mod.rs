@@ -52,6 +52,12 @@ fn boot<H: Host>(
     context: &mut WorkerContext,
     host: &H,
 ) -> Result<(tokio::runtime::LocalRuntime, Option<Epoll>), Exit> {
+    // Here and not in the master, so that a reload that is given up leaves nothing behind.
+    crate::os::process::set_all_env(&context.config.raw_env);
+    if let Some(directory) = &context.config.chdir {
+        std::env::set_current_dir(directory)
+            .map_err(|error| cannot_boot("cannot change to the directory", &error))?;
+    }
     let identity = context.identity.assume();
     identity.map_err(|error| cannot_boot("cannot change to the user or group", &error))?;
     crate::os::orphan::leave_when_master_dies(context.master)
