@@ -4,6 +4,7 @@ gevent's hub waits; one of its watchers is Tokio's epoll descriptor. When that i
 runtime gets a turn, then greenlets serve the requests it has read, then a turn writes the answers.
 """
 
+import os
 import sys
 
 # Greenlets that are kept for later requests.
@@ -75,12 +76,23 @@ def drive(turns, fd):
             state["ended"] = True
             loop.run_callback(main.switch)
 
-    turns.connect(lambda: loop.run_callback(drain))
+    def connection():
+        turns.ring()
+        drain()
+
+    # Listening sockets are entered into the hub's epoll in the name of this pipe, to which nobody writes.
+    bell, unrung = os.pipe()
+    fileno = getattr(loop, "fileno", None)
+    turns.connect(lambda: loop.run_callback(drain), fileno() if fileno else None, bell)
     readable = loop.io(fd, 1)
+    listening = loop.io(bell, 1)
     tick = loop.timer(TICK, TICK)
+    first = loop.timer(0)
     readable.start(drain)
+    listening.start(connection)
     tick.start(drain)
-    loop.run_callback(drain)
+    # Not a callback: by the time of a timer, the watchers above are in the hub's epoll.
+    first.start(drain)
     try:
         hub.switch()
         # Whoever still serves a request is out of time.
@@ -91,5 +103,8 @@ def drive(turns, fd):
             sleep(0.01)
             left -= 0.01
     finally:
-        readable.stop()
-        tick.stop()
+        for watcher in (readable, listening, tick, first):
+            watcher.stop()
+            watcher.close()
+        os.close(bell)
+        os.close(unrung)
