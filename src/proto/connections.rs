@@ -190,6 +190,14 @@ impl Watch {
         }
     }
 
+    /// All is said; from now on the client has a while to read it. A verdict on what it did before is carried out.
+    pub(crate) fn linger(&self) {
+        self.enter(Phase::Lingering);
+        if self.verdict.get() != Some(Verdict::Abort) {
+            self.verdict.set(None);
+        }
+    }
+
     /// A request begins; its head is the last one again if it is `repeated`.
     pub(crate) fn begin(&self, head: &[u8], repeated: bool) {
         self.enter(Phase::Handling);
