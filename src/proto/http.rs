@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use tokio::sync::Notify;
 
 use super::access::{AccessLog, Format, Sink};
-use super::connections::{Connections, Peer, Phase, Timeouts, Verdict};
+use super::connections::{Connections, Peer, Timeouts, Verdict};
 use super::forwarded::Forwarded;
 use super::guard::Rules;
 use super::io::{Io, Stream, Wire};
@@ -297,23 +297,19 @@ async fn close(wire: &Wire) {
         return;
     }
     let mut discarded = 0;
-    watch.enter(Phase::Lingering);
-    let shut = poll_fn(|cx| wire.poll_shutdown(cx)).await.is_ok();
-    if shut {
-        poll_fn(|cx| {
-            watch.park(cx);
-            while watch
-                .verdict()
-                .is_none_or(|verdict| verdict != Verdict::Close && verdict != Verdict::Abort)
-                && discarded < LINGER
-            {
-                match ready!(wire.poll_discard(cx)) {
-                    Ok(0) | Err(_) => break,
-                    Ok(bytes) => discarded += bytes,
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
+    watch.linger();
+    if poll_fn(|cx| wire.poll_shutdown(cx)).await.is_err() {
+        return;
     }
+    poll_fn(|cx| {
+        watch.park(cx);
+        while watch.verdict().is_none() && discarded < LINGER {
+            match ready!(wire.poll_discard(cx)) {
+                Ok(0) | Err(_) => break,
+                Ok(bytes) => discarded += bytes,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
 }

@@ -294,9 +294,9 @@ impl Wire {
         let rules = &self.shared.rules;
         let watch = self.watch();
         let inlet = &mut *self.inlet.borrow_mut();
-        let begin = |head: &[u8]| {
+        let begin = |head: &[u8], repeated| {
             self.fate.borrow_mut().take();
-            watch.begin(head);
+            watch.begin(head, repeated);
         };
         loop {
             let clear = inlet.take(rules, begin);

@@ -720,6 +720,21 @@ fn a_slow_head_is_408_and_a_silent_client_is_closed() {
 }
 
 #[test]
+fn a_client_that_goes_on_sending_after_a_408_is_closed() {
+    run(async {
+        let http = hello();
+        let now = clock(&http);
+        let mut client = connect(&http).await;
+        for _ in 0..17 {
+            let _ = client.write_all(b"G").await;
+            settle().await;
+            pass(&http, &now, 1).await;
+        }
+        assert_eq!(http.connections().len(), 0);
+    });
+}
+
+#[test]
 fn a_slow_body_is_408_and_a_steady_one_is_not() {
     run(async {
         let (http, seen) = body_reader();
