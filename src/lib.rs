@@ -19,7 +19,7 @@
 pub mod app;
 pub mod config;
 pub mod error;
-/// Not part of the interface: open to the benches and fuzz targets.
+// Not part of the interface: open to the benches and fuzz targets.
 #[doc(hidden)]
 pub mod proto;
 

@@ -18,10 +18,10 @@ fn feed<'a>(rules: &Rules, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
     let mut passed = Vec::new();
     let mut heads = Vec::new();
     for piece in pieces {
-        let pass = inlet.offer(rules, piece, |head| heads.push(head.to_vec()));
+        let pass = inlet.offer(rules, piece, |head: &[u8], _| heads.push(head.to_vec()));
         passed.extend_from_slice(&piece[..pass]);
         loop {
-            let clear = inlet.take(rules, |head| heads.push(head.to_vec()));
+            let clear = inlet.take(rules, |head: &[u8], _| heads.push(head.to_vec()));
             if clear.is_empty() {
                 break;
             }

@@ -4,6 +4,7 @@ gevent's hub waits; one of its watchers is Tokio's epoll descriptor. When that i
 runtime gets a turn, then greenlets serve the requests it has read, then a turn writes the answers.
 """
 
+import os
 import sys
 
 # Greenlets that are kept for later requests.
@@ -98,11 +99,19 @@ def drive(turns, fd):
         quiet = True
         arm(following)
 
-    turns.connect(lambda: loop.run_callback(drain))
-    readable = loop.io(fd, 1)
+    def connection():
+        turns.ring()
+        drain()
+
+    # Listening sockets are entered into the hub's epoll in the name of this pipe, to which nobody writes.
+    bell, unrung = os.pipe()
+    fileno = getattr(loop, "fileno", None)
+    turns.connect(lambda: loop.run_callback(drain), fileno() if fileno else None, bell)
+    readable, listening = loop.io(fd, 1), loop.io(bell, 1)
     readable.start(drain)
+    listening.start(connection)
+    # The first turn is a timer's, and not a callback: by then the watchers above are in the hub's epoll.
     arm(TICKS[0])
-    loop.run_callback(drain)
     try:
         hub.switch()
         # Whoever still serves a request is out of time.
@@ -113,5 +122,7 @@ def drive(turns, fd):
             sleep(0.01)
             left -= 0.01
     finally:
-        readable.close()
-        tick.close()
+        for watcher in (readable, listening, tick):
+            watcher.close()
+        os.close(bell)
+        os.close(unrung)

@@ -1,11 +1,12 @@
 //! The request body as an app sees it.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 
 /// Why a body ended before its end. An app never sees a short body without one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,14 +25,41 @@ pub enum BodyError {
     TimedOut,
 }
 
-/// What the connection knows of the end of a body; written by the connection, read by the body.
-#[derive(Debug, Default)]
-pub(crate) struct Fate(OnceLock<BodyError>);
+/// What a connection and the body that it is receiving tell each other.
+#[derive(Debug)]
+pub(crate) struct Fate {
+    /// From the connection: why the body ended early.
+    error: OnceLock<BodyError>,
+    /// From the body: what the app did not read.
+    rest: Mutex<Option<Incoming>>,
+    /// Of the connection's task.
+    waker: Waker,
+    /// The client sends nothing before the app reads (`Expect: 100-continue`).
+    expects: bool,
+}
 
 impl Fate {
+    /// `waker` is the one of the connection's task, which is woken when the app forsakes the body.
+    pub(crate) fn new(waker: Waker, expects: bool) -> Arc<Self> {
+        Arc::new(Self {
+            error: OnceLock::new(),
+            rest: Mutex::default(),
+            waker,
+            expects,
+        })
+    }
+
     /// Tells the cause, once, before the body's stream is ended.
     pub(crate) fn seal(&self, error: BodyError) {
-        let _ = self.0.set(error);
+        let _ = self.error.set(error);
+    }
+
+    /// What the app did not read, once it has dropped the body.
+    pub(crate) fn rest(&self) -> Option<Incoming> {
+        self.rest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -46,7 +74,34 @@ enum Kind {
     #[default]
     Empty,
     Whole(Bytes),
-    Incoming(hyper::body::Incoming, Arc<Fate>),
+    Incoming(Receiving),
+}
+
+/// A body that is coming in.
+#[derive(Debug)]
+struct Receiving {
+    /// There until this is dropped.
+    incoming: Option<Incoming>,
+    fate: Arc<Fate>,
+    begun: bool,
+}
+
+impl Drop for Receiving {
+    /// The connection reads the rest, so that it can go on with the next request.
+    fn drop(&mut self) {
+        let Some(incoming) = self.incoming.take() else {
+            return;
+        };
+        let unasked = self.fate.expects && !self.begun;
+        if !unasked && !http_body::Body::is_end_stream(&incoming) {
+            *self
+                .fate
+                .rest
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(incoming);
+            self.fate.waker.wake_by_ref();
+        }
+    }
 }
 
 impl Body {
@@ -57,8 +112,12 @@ impl Body {
     }
 
     /// A body that a connection is receiving; `fate` tells why it ended, if it ends early.
-    pub(crate) fn incoming(incoming: hyper::body::Incoming, fate: Arc<Fate>) -> Self {
-        Self(Kind::Incoming(incoming, fate))
+    pub(crate) fn incoming(incoming: Incoming, fate: Arc<Fate>) -> Self {
+        Self(Kind::Incoming(Receiving {
+            incoming: Some(incoming),
+            fate,
+            begun: false,
+        }))
     }
 }
 
@@ -88,10 +147,21 @@ impl http_body::Body for Body {
                 self.0 = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Kind::Incoming(incoming, fate) => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+            Kind::Incoming(Receiving {
+                incoming,
+                fate,
+                begun,
+            }) => {
+                *begun = true;
+                let Some(coming) = incoming else {
+                    return Poll::Ready(None);
+                };
+                let frame = ready!(Pin::new(coming).poll_frame(cx));
+                if frame.as_ref().is_none_or(Result::is_err) {
+                    *incoming = None;
+                }
                 Poll::Ready(frame.map(|frame| {
-                    frame.map_err(|_| fate.0.get().copied().unwrap_or(BodyError::Cut))
+                    frame.map_err(|_| fate.error.get().copied().unwrap_or(BodyError::Cut))
                 }))
             }
         }
@@ -101,7 +171,10 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty => true,
             Kind::Whole(_) => false,
-            Kind::Incoming(incoming, _) => incoming.is_end_stream(),
+            Kind::Incoming(receiving) => receiving
+                .incoming
+                .as_ref()
+                .is_none_or(Incoming::is_end_stream),
         }
     }
 
@@ -111,7 +184,10 @@ impl http_body::Body for Body {
             Kind::Whole(bytes) => {
                 SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
             }
-            Kind::Incoming(incoming, _) => incoming.size_hint(),
+            Kind::Incoming(receiving) => receiving
+                .incoming
+                .as_ref()
+                .map_or(SizeHint::with_exact(0), Incoming::size_hint),
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use tokio::sync::Notify;
 
 use crate::channel::WorkerContext;
 use crate::error::{AnyError, Exit};
@@ -94,6 +97,21 @@ impl BootError {
     }
 }
 
+/// Where a worker waits whose host waits by itself: an epoll that is not the runtime's.
+///
+/// A listening socket that is to wake one worker of many must stand in the epoll that the kernel wakes
+/// (`EPOLLEXCLUSIVE`, `epoll_ctl(2)`). It is entered there in the name of another descriptor, the bell, which the host
+/// watches and nobody ever rings otherwise.
+#[derive(Clone, Debug)]
+pub struct Bell {
+    /// The host's epoll.
+    pub epoll: RawFd,
+    /// The descriptor in whose name listening sockets are entered.
+    pub socket: RawFd,
+    /// Told by the host, before the runtime's next turn, that the bell seemed readable: a listening socket is.
+    pub rung: Rc<Notify>,
+}
+
 /// Brings an app into a worker: loads it after the fork, and says who owns the worker's wait.
 ///
 /// The order in a worker: [`boot`](Self::boot), the runtime is built with [`hooks`](Self::hooks),
@@ -131,13 +149,21 @@ pub trait Host: 'static {
         tokio::task::spawn_local(task);
     }
 
-    /// Runs the worker's main future to its end: who owns the wait decides here.
+    /// Runs the worker's main future to its end: who owns the wait decides here. `epoll` is the runtime's, where it
+    /// could be found.
     fn drive(
         &self,
         runtime: tokio::runtime::LocalRuntime,
+        epoll: Option<RawFd>,
         main: impl Future<Output = Exit> + 'static,
     ) -> Exit {
+        let _ = epoll;
         runtime.block_on(main)
+    }
+
+    /// Where the worker waits, if not in the runtime's epoll. Asked while the main future runs.
+    fn bell(&self) -> Option<Bell> {
+        None
     }
 
     /// After the last connection has ended: exit handlers of the app.

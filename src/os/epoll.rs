@@ -51,10 +51,6 @@ impl Before {
 
 impl Epoll {
     /// The number, for who watches it in turn.
-    #[cfg_attr(
-        not(feature = "python"),
-        expect(dead_code, reason = "only an interpreter's loop watches it")
-    )]
     pub(crate) const fn number(self) -> RawFd {
         self.0
     }
@@ -85,6 +81,30 @@ impl Exclusive {
         Ok(entry)
     }
 
+    /// Enters `socket` into an epoll of somebody else's in the name of `bell`, which is watched there: its owner takes
+    /// the one for the other. Tokio's own entry is taken out.
+    ///
+    /// # Errors
+    /// `NotFound` where /proc does not show the bell's entry; those of `epoll_ctl(2)`.
+    pub(crate) fn in_the_name_of(
+        bell: RawFd,
+        host: RawFd,
+        runtime: Epoll,
+        socket: impl AsFd,
+    ) -> io::Result<Self> {
+        let socket = socket.as_fd();
+        let data =
+            user_data(host, bell).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let entry = Self { epoll: host, data };
+        entry.join(socket)?;
+        let own = Self {
+            epoll: runtime.0,
+            data: 0,
+        };
+        own.leave(socket)?;
+        Ok(entry)
+    }
+
     /// Takes the entry out: connections no longer wake this worker.
     ///
     /// # Errors
@@ -108,8 +128,8 @@ impl Exclusive {
             events,
             u64: self.data,
         };
-        // SAFETY: `event` lives through the call; a wrong descriptor is answered by an error; the user data is the one
-        // that Tokio itself registered for this socket, which stays registered with Tokio for as long as `self` is used.
+        // SAFETY: `event` lives through the call; a wrong descriptor is answered by an error; the user data is one that the
+        // epoll's owner registered itself, for this socket or for the bell, both of which outlive `self`.
         let done = unsafe {
             libc::epoll_ctl(self.epoll, operation, socket.as_raw_fd(), &raw mut event)
         };

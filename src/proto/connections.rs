@@ -26,7 +26,7 @@ const DRAIN_FRESH: u64 = 1000;
 const DRAIN_IDLE: u64 = 150;
 /// How long a closed connection is read from, so that the client gets to read our last answer, in milliseconds.
 const LINGER: u64 = 2000;
-/// So much of a request line is kept for the log.
+/// So much of a head is kept, for the request line in the log.
 const LINE: usize = 256;
 
 /// The settings that limit time. Zero switches a limit off.
@@ -130,7 +130,7 @@ pub(crate) struct Watch {
     sent: Lag,
     verdict: Cell<Option<Verdict>>,
     waker: RefCell<Option<Waker>>,
-    /// The request line of the request being served, as far as it fits.
+    /// The head of the request being served, as far as it fits.
     line: RefCell<Vec<u8>>,
 }
 
@@ -156,6 +156,14 @@ impl Watch {
             Some(waker) if waker.will_wake(cx.waker()) => (),
             _ => *waker = Some(cx.waker().clone()),
         }
+    }
+
+    /// The waker of the task that serves the connection.
+    pub(crate) fn waker(&self) -> Waker {
+        self.waker
+            .borrow()
+            .as_ref()
+            .map_or_else(|| Waker::noop().clone(), Waker::clone)
     }
 
     pub(crate) fn wake(&self) {
@@ -185,26 +193,35 @@ impl Watch {
         }
     }
 
-    /// A request begins.
-    pub(crate) fn begin(&self, head: &[u8]) {
+    /// All is said; from now on the client has a while to read it. A verdict on what it did before is carried out.
+    pub(crate) fn linger(&self) {
+        self.enter(Phase::Lingering);
+        if self.verdict.get() != Some(Verdict::Abort) {
+            self.verdict.set(None);
+        }
+    }
+
+    /// A request begins; its head is the last one again if it is `repeated`.
+    pub(crate) fn begin(&self, head: &[u8], repeated: bool) {
         self.enter(Phase::Handling);
         self.received.reset();
         self.sent.reset();
-        let head = head.strip_prefix(b"\r\n").unwrap_or(head);
-        let head = head.get(..LINE.min(head.len())).unwrap_or_default();
-        let end = memchr::memchr(b'\r', head).unwrap_or(head.len());
-        let mut line = self.line.borrow_mut();
-        line.clear();
-        line.extend_from_slice(head.get(..end).unwrap_or_default());
+        if !repeated {
+            let mut line = self.line.borrow_mut();
+            line.clear();
+            line.extend_from_slice(head.get(..LINE).unwrap_or(head));
+        }
     }
 
     /// The method and target being served, for the log; escaped.
     pub(crate) fn request(&self) -> String {
         let line = self.line.borrow();
+        let line = line.strip_prefix(b"\r\n").unwrap_or(&line);
+        let line = line.split(|&byte| byte == b'\r').next().unwrap_or_default();
         let text = line
             .strip_suffix(b" HTTP/1.1")
             .or_else(|| line.strip_suffix(b" HTTP/1.0"));
-        text.unwrap_or(&line).escape_ascii().to_string()
+        text.unwrap_or(line).escape_ascii().to_string()
     }
 
     /// The body stopped coming.

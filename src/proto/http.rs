@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use tokio::sync::Notify;
 
 use super::access::{AccessLog, Format, Sink};
-use super::connections::{Connections, Peer, Phase, Timeouts, Verdict};
+use super::connections::{Connections, Peer, Timeouts, Verdict};
 use super::forwarded::Forwarded;
 use super::guard::Rules;
 use super::io::{Io, Stream, Wire};
@@ -203,7 +203,11 @@ impl<A: App> HttpService<A> {
                 poll_fn(|cx| turn(connection.as_mut(), &wire, cx)).await
             };
             match end {
-                End::Cut => wire.reset_on_close(),
+                End::Cut => {
+                    // Answers to earlier requests, as far as they can be sent at once.
+                    poll_fn(|cx| Poll::Ready(wire.poll_flush(cx).is_ready())).await;
+                    wire.reset_on_close();
+                }
                 End::Finished => close(&wire).await,
             }
         }
@@ -237,10 +241,13 @@ where
         Some(Verdict::Close | Verdict::SlowHead | Verdict::SlowBody) | None => (),
     }
     match catch_unwind(AssertUnwindSafe(|| connection.poll(cx))) {
-        Ok(Poll::Pending) => match wire.poll_flush(cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-        },
+        Ok(Poll::Pending) => {
+            wire.poll_rest(cx);
+            match wire.poll_flush(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        }
         Ok(Poll::Ready(Ok(()))) => Poll::Ready(End::Finished),
         Ok(Poll::Ready(Err(error))) if error.is_user() => Poll::Ready(End::Cut),
         Ok(Poll::Ready(Err(error))) => {
@@ -290,23 +297,19 @@ async fn close(wire: &Wire) {
         return;
     }
     let mut discarded = 0;
-    watch.enter(Phase::Lingering);
-    let shut = poll_fn(|cx| wire.poll_shutdown(cx)).await.is_ok();
-    if shut {
-        poll_fn(|cx| {
-            watch.park(cx);
-            while watch
-                .verdict()
-                .is_none_or(|verdict| verdict != Verdict::Close && verdict != Verdict::Abort)
-                && discarded < LINGER
-            {
-                match ready!(wire.poll_discard(cx)) {
-                    Ok(0) | Err(_) => break,
-                    Ok(bytes) => discarded += bytes,
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
+    watch.linger();
+    if poll_fn(|cx| wire.poll_shutdown(cx)).await.is_err() {
+        return;
     }
+    poll_fn(|cx| {
+        watch.park(cx);
+        while watch.verdict().is_none() && discarded < LINGER {
+            match ready!(wire.poll_discard(cx)) {
+                Ok(0) | Err(_) => break,
+                Ok(bytes) => discarded += bytes,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
 }

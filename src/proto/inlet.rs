@@ -23,8 +23,13 @@ pub struct Inlet {
 
 impl Inlet {
     /// Offers bytes just read. So many of them may pass at once, and the first of those are a head if `on_head` was
-    /// called with it; the rest is held.
-    pub fn offer(&mut self, rules: &Rules, bytes: &[u8], on_head: impl FnOnce(&[u8])) -> usize {
+    /// called, with it and whether it repeats the one before it; the rest is held.
+    pub fn offer(
+        &mut self,
+        rules: &Rules,
+        bytes: &[u8],
+        on_head: impl FnOnce(&[u8], bool),
+    ) -> usize {
         if self.refusal.is_some() {
             return 0;
         }
@@ -41,7 +46,7 @@ impl Inlet {
     }
 
     /// What may pass of the held bytes, at most to the end of a message; [`consume`](Self::consume) what was taken.
-    pub fn take(&mut self, rules: &Rules, on_head: impl FnOnce(&[u8])) -> &[u8] {
+    pub fn take(&mut self, rules: &Rules, on_head: impl FnOnce(&[u8], bool)) -> &[u8] {
         if self.start == self.cleared && self.start < self.held.len() && self.refusal.is_none()
         {
             let held = std::mem::take(&mut self.held);
@@ -110,10 +115,15 @@ impl Inlet {
         self.held.truncate(self.cleared);
     }
 
-    fn look(&mut self, rules: &Rules, bytes: &[u8], on_head: impl FnOnce(&[u8])) -> usize {
+    fn look(
+        &mut self,
+        rules: &Rules,
+        bytes: &[u8],
+        on_head: impl FnOnce(&[u8], bool),
+    ) -> usize {
         let look = self.guard.look(rules, bytes);
-        if let Some(end) = look.head {
-            on_head(bytes.get(..end).unwrap_or_default());
+        if let Some(head) = look.head {
+            on_head(bytes.get(..head.length).unwrap_or_default(), head.repeated);
         }
         self.refusal = look.refusal;
         look.pass

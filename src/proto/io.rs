@@ -8,7 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::StatusCode;
+use http_body::Body as _;
+use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -23,6 +26,8 @@ use crate::app::{BodyError, Fate};
 const SCRATCH: usize = 64 * 1024;
 /// Answers to pipelined requests are sent when they are so many bytes.
 const GATHER: usize = 16 * 1024;
+/// So much of a body that the app has left is read.
+const MOST_REST: usize = 64 * 1024;
 /// A response body waits while so many of its bytes are not sent yet.
 const BACKLOG: usize = 64 * 1024;
 
@@ -96,6 +101,10 @@ pub(crate) struct Wire {
     ended: Cell<bool>,
     /// Where the body being received learns why it ended.
     fate: RefCell<Option<Arc<Fate>>>,
+    /// The body that the app has left, and how much of that was read.
+    rest: RefCell<Option<(Incoming, usize)>>,
+    /// The app has left a body.
+    forsaken: Cell<bool>,
     /// The peer may be believed.
     pub(crate) trusted: bool,
 }
@@ -112,6 +121,8 @@ impl Wire {
             throttled: Cell::new(false),
             ended: Cell::new(false),
             fate: RefCell::default(),
+            rest: RefCell::default(),
+            forsaken: Cell::new(false),
             trusted,
         }
     }
@@ -125,11 +136,42 @@ impl Wire {
         self.inlet.borrow().facts()
     }
 
-    /// The fate of the body that is about to be received.
-    pub(crate) fn fate(&self) -> Arc<Fate> {
-        let fate = Arc::<Fate>::default();
+    /// A body is about to be received; what its end will be known by.
+    pub(crate) fn expect_body(&self) -> Arc<Fate> {
+        let fate = Fate::new(self.watch().waker(), self.facts().expects);
         *self.fate.borrow_mut() = Some(Arc::clone(&fate));
+        self.forsaken.set(false);
         fate
+    }
+
+    /// Reads what the app has left of its request's body, up to a limit: within it the connection can go on.
+    pub(crate) fn poll_rest(&self, cx: &mut Context<'_>) {
+        let rest = &mut *self.rest.borrow_mut();
+        if rest.is_none() {
+            let left = self.fate.borrow().as_ref().and_then(|fate| fate.rest());
+            let Some(left) = left else { return };
+            self.forsaken.set(true);
+            *rest = Some((left, 0));
+        }
+        while let Some((left, read)) = rest {
+            match Pin::new(left).poll_frame(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(frame))) => {
+                    *read += frame.data_ref().map_or(0, Bytes::len);
+                    if *read > MOST_REST {
+                        *rest = None;
+                    }
+                }
+                Poll::Ready(Some(Err(_)) | None) => *rest = None,
+            }
+        }
+        // Without a receiver the library closes its reading side, at its next turn.
+        cx.waker().wake_by_ref();
+    }
+
+    /// The body of a request was refused or cut while the app still had it.
+    pub(crate) fn spoilt_in_use(&self) -> bool {
+        !self.forsaken.get() && self.spoilt().is_some()
     }
 
     /// Why the request must not be answered by the app any more: its body was refused or cut.
@@ -252,8 +294,12 @@ impl Wire {
         let rules = &self.shared.rules;
         let watch = self.watch();
         let inlet = &mut *self.inlet.borrow_mut();
+        let begin = |head: &[u8], repeated| {
+            self.fate.borrow_mut().take();
+            watch.begin(head, repeated);
+        };
         loop {
-            let clear = inlet.take(rules, |head| watch.begin(head));
+            let clear = inlet.take(rules, begin);
             let taken = clear.len().min(to.remaining());
             if let Some(clear) = clear.get(..taken).filter(|clear| !clear.is_empty()) {
                 to.put_slice(clear);
@@ -274,7 +320,7 @@ impl Wire {
                 let mut buffer = ReadBuf::new(buffer.get_mut(..room).unwrap_or_default());
                 ready!(self.stream.borrow_mut().poll_read(cx, &mut buffer))?;
                 let bytes = buffer.filled();
-                let pass = inlet.offer(rules, bytes, |head| watch.begin(head));
+                let pass = inlet.offer(rules, bytes, begin);
                 to.put_slice(bytes.get(..pass).unwrap_or_default());
                 Poll::Ready(Ok::<_, io::Error>((bytes.len(), pass)))
             });

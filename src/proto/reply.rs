@@ -267,7 +267,7 @@ where
             if !this.rest.is_empty() && *this.left != Some(0) {
                 break;
             }
-            if this.exchange.wire.spoilt().is_some() {
+            if this.exchange.wire.spoilt_in_use() {
                 return Poll::Ready(Some(Err(Cut::Spoilt.into())));
             }
             let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));

@@ -84,7 +84,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         let body = if incoming.is_end_stream() {
             Body::empty()
         } else {
-            Body::incoming(incoming, wire.fate())
+            Body::incoming(incoming, wire.expect_body())
         };
         let origin = Origin {
             ends: Arc::clone(wire.watch().ends()),
@@ -144,13 +144,13 @@ impl<A: App> Future for Answer<A> {
             return Poll::Pending;
         };
         exchange.wire.shared.count();
-        let response = match (this.page.take(), outcome) {
+        // A request whose body broke is answered by us, whatever the app made of it.
+        let spoilt = exchange
+            .wire
+            .spoilt()
+            .map(|refusal| exchange.refuse(refusal));
+        let response = match (this.page.take().or(spoilt), outcome) {
             (Some(page), _) => exchange.send_page(page),
-            // A request whose body broke is answered by us, whatever the app made of it.
-            (None, _) if let Some(refusal) = exchange.wire.spoilt() => {
-                let page = exchange.refuse(refusal);
-                exchange.send_page(page)
-            }
             (None, Some(Ok(response))) => exchange.send(response),
             (None, Some(Err(error))) => {
                 let page = exchange.fail(&error);

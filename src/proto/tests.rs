@@ -411,6 +411,26 @@ fn an_unread_body_does_not_cost_the_client_the_answer() {
     });
 }
 
+#[test]
+fn a_connection_goes_on_after_a_body_that_the_app_left() {
+    run(async {
+        let http = hello();
+        let mut client = connect(&http).await;
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n";
+        for _ in 0..3 {
+            client.write_all(head.as_bytes()).await.expect("sent");
+            client.write_all(&vec![0; 60_000]).await.expect("sent");
+            read_until(&mut client, "hello world!").await;
+        }
+        // But not after one that may never have been sent.
+        let head =
+            "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+        client.write_all(head.as_bytes()).await.expect("sent");
+        let answer = read_all(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    });
+}
+
 type Frames = StreamBody<Iter<std::vec::IntoIter<Result<Frame<Bytes>, AnyError>>>>;
 
 /// A response of unknown length, whose body is these pieces.
@@ -664,6 +684,18 @@ fn idle_connections_close_after_keepalive_without_a_word() {
 }
 
 #[test]
+fn without_keepalive_every_answer_closes() {
+    run(async {
+        let mut settings = settings();
+        settings.timeouts.keepalive = Duration::ZERO;
+        let http = HttpService::with(Builtin::Hello, settings, None, None);
+        let answer = talk(&http, GET).await;
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert!(answer.ends_with("hello world!"), "{answer}");
+    });
+}
+
+#[test]
 fn a_slow_head_is_408_and_a_silent_client_is_closed() {
     run(async {
         let http = hello();
@@ -684,6 +716,21 @@ fn a_slow_head_is_408_and_a_silent_client_is_closed() {
             "{answer}"
         );
         assert_eq!(read_all(&mut silent).await, "");
+    });
+}
+
+#[test]
+fn a_client_that_goes_on_sending_after_a_408_is_closed() {
+    run(async {
+        let http = hello();
+        let now = clock(&http);
+        let mut client = connect(&http).await;
+        for _ in 0..17 {
+            let _ = client.write_all(b"G").await;
+            settle().await;
+            pass(&http, &now, 1).await;
+        }
+        assert_eq!(http.connections().len(), 0);
     });
 }
 

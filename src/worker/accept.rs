@@ -13,10 +13,11 @@ use socket2::SockAddr;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::gate::{Gate, Permit};
-use crate::app::{Address, Ends};
+use crate::app::{Address, Bell, Ends};
 use crate::listener::{Kind, Listener};
 use crate::os::epoll::{Epoll, Exclusive};
 use crate::proto::Stream;
@@ -39,6 +40,8 @@ pub(crate) const CALL: Signal = Signal::SIGURG;
 pub(crate) struct Acceptor {
     fd: AsyncFd<OwnedFd>,
     exclusive: Option<Exclusive>,
+    /// Who tells that the listener is readable, if not the runtime.
+    rung: Option<Rc<Notify>>,
     kind: Kind,
     shared: bool,
     local: Address,
@@ -61,6 +64,7 @@ impl Acceptor {
     pub(crate) fn new(
         listener: Listener,
         epoll: Option<Epoll>,
+        bell: Option<Bell>,
         gate: Rc<Gate>,
     ) -> io::Result<Self> {
         let kind = listener.kind();
@@ -68,18 +72,23 @@ impl Acceptor {
         let fd = listener.into_fd();
         let local = address(&socket2::SockRef::from(&fd).local_addr()?);
         let fd = crate::os::epoll::watch(fd)?;
-        let exclusive = match epoll {
-            Some(epoll) => Exclusive::replace(epoll, fd.get_ref()),
-            None => Err(io::Error::other(
+        let exclusive = match (epoll, &bell) {
+            (Some(epoll), Some(bell)) => {
+                Exclusive::in_the_name_of(bell.socket, bell.epoll, epoll, fd.get_ref())
+            }
+            (Some(epoll), None) => Exclusive::replace(epoll, fd.get_ref()),
+            (None, _) => Err(io::Error::other(
                 "the runtime's epoll cannot be told from others",
             )),
         };
         let exclusive = exclusive
             .inspect_err(|error| tracing::warn!("a connection will wake every worker: {error}"))
             .ok();
+        let rung = bell.filter(|_| exclusive.is_some()).map(|bell| bell.rung);
         Ok(Self {
             fd,
             exclusive,
+            rung,
             kind,
             shared,
             local,
@@ -117,6 +126,12 @@ impl Acceptor {
                 self.away(sleep(NO_ROOM_PAUSE)).await;
             }
         }
+        if self.rung.is_some()
+            && let Some(exclusive) = &self.exclusive
+        {
+            // The host's epoll would tell of it for ever.
+            let _ = exclusive.leave(self.fd.get_ref().as_fd());
+        }
         while matches!(self.accept(&to), Ok(true)) {}
     }
 
@@ -150,6 +165,9 @@ impl Acceptor {
     /// Waits for the listener. An exclusive entry is level-triggered: a connection that is left waiting is told of
     /// again. Tokio's own is not: it stays ready until accepting has found nothing.
     async fn readable(&self) {
+        if let Some(rung) = &self.rung {
+            return rung.notified().await;
+        }
         match self.fd.readable().await {
             Ok(mut guard) if self.exclusive.is_some() => guard.clear_ready(),
             Ok(_) => {}

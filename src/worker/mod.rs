@@ -37,7 +37,7 @@ pub(crate) fn run<H: Host>(mut context: WorkerContext, host: H) -> Exit {
         Ok((runtime, epoll)) => {
             let host = Rc::new(host);
             let main = serve(context, Rc::clone(&host), epoll);
-            let exit = host.drive(runtime, main);
+            let exit = host.drive(runtime, epoll.map(Epoll::number), main);
             host.shutdown();
             exit
         }
@@ -158,7 +158,8 @@ impl<H: Host> Worker<H> {
         worker.beat(heartbeat, config.timeout);
         worker.sweep();
         for listener in listeners {
-            let acceptor = Acceptor::new(listener, epoll, Rc::clone(&worker.gate))?;
+            let bell = worker.host.bell();
+            let acceptor = Acceptor::new(listener, epoll, bell, Rc::clone(&worker.gate))?;
             let to = To {
                 host: Rc::clone(&worker.host),
                 service: Rc::clone(&worker.service),
@@ -290,6 +291,7 @@ impl<H: Host> Worker<H> {
 
     /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
     fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
+        let gate = Rc::clone(&self.gate);
         let every = if limit.is_zero() {
             BEAT
         } else {
@@ -301,6 +303,8 @@ impl<H: Host> Worker<H> {
             let mut failing = false;
             loop {
                 ticks.tick().await;
+                // A wake-up may have gone to a worker that died or was stopped before it could accept.
+                gate.call();
                 match heartbeat.beat() {
                     Ok(()) => failing = false,
                     Err(error) => {

@@ -31,11 +31,13 @@ fn a_stopped_worker_is_told_of_killed_and_replaced() {
     assert_eq!(server.get("/").response().status(), 200);
 }
 
+// Loading the app counts, so the timeouts of Python apps leave a busy machine the time for it.
+
 #[test]
 fn a_python_app_that_never_comes_back_is_aborted_and_replaced() {
     for driver in ["sync", "gevent"] {
         let server = Rgun::app("wsgi:app")
-            .args(["-k", driver, "--timeout", "1"])
+            .args(["-k", driver, "--timeout", "4"])
             .start();
         let stuck = server.wait_for_workers(1)[0];
         let request = server.get("/spin").in_background();
@@ -54,11 +56,11 @@ fn a_python_app_that_never_comes_back_is_aborted_and_replaced() {
 #[test]
 fn idle_and_waiting_workers_are_not_silent() {
     let server = Rgun::app("wsgi:app")
-        .args(["-k", "gevent", "--timeout", "1"])
+        .args(["-k", "gevent", "--timeout", "4"])
         .workers(2)
         .start();
     let before = server.wait_for_workers(2);
-    let slow = server.get("/sleep?ms=3500").in_background();
+    let slow = server.get("/sleep?ms=6000").in_background();
     assert_eq!(slow.response().text(), "slept");
     assert_eq!(server.worker_pids(), before);
     assert_eq!(server.count_lines("WORKER TIMEOUT"), 0);

@@ -465,7 +465,7 @@ fn the_gevent_driver_without_gevent_says_so() {
         .args(["-k", "gevent"])
         .spawn();
     until("it ends", patience(), || !server.is_running());
-    assert!(server.count_lines("gevent") > 0);
+    server.wait_for_line("gevent");
     // And `auto` takes the sync driver there.
     let server = Rgun::app("hello:app")
         .env("VIRTUAL_ENV", &bare)
@@ -483,7 +483,7 @@ fn a_virtual_environment_that_does_not_exist_is_told() {
     until("it ends or falls back with a word", patience(), || {
         !server.is_running() || server.count_lines("Booting worker") > 0
     });
-    assert!(server.count_lines("/does/not/exist") > 0);
+    server.wait_for_line("/does/not/exist");
 }
 
 #[test]

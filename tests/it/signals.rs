@@ -358,7 +358,8 @@ fn ttin_and_ttou_are_one_worker_more_and_one_less() {
     server.wait_for_workers(3);
     server.signal(Signal::SIGTTOU);
     let left = server.wait_for_workers(2);
-    assert!(!left.contains(&first), "the oldest goes first");
+    // Slots are 0 to N-1 (README, "Differences from Gunicorn").
+    assert!(left.contains(&first), "the highest slot goes first");
     server.signal(Signal::SIGTTOU);
     server.wait_for_workers(1);
     // Never below one.

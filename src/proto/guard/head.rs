@@ -43,6 +43,7 @@ pub(super) struct Head {
     fields: usize,
     seen: u8,
     length: u64,
+    expects: bool,
     underscores: bool,
     watched: bool,
 }
@@ -145,6 +146,7 @@ impl Head {
         };
         Facts {
             framing,
+            expects: self.expects,
             underscores: self.underscores,
             watched: self.watched,
         }
@@ -264,11 +266,12 @@ impl Head {
                     return Err(Refusal::bad("invalid Host"));
                 }
             }
-            6 if name.eq_ignore_ascii_case(b"expect")
-                && !class::trim(value).eq_ignore_ascii_case(b"100-continue") =>
-            {
-                let status = StatusCode::EXPECTATION_FAILED;
-                return Err(Refusal::new(status, "unknown expectation"));
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.expects = class::trim(value).eq_ignore_ascii_case(b"100-continue");
+                if !self.expects {
+                    let status = StatusCode::EXPECTATION_FAILED;
+                    return Err(Refusal::new(status, "unknown expectation"));
+                }
             }
             12 if name.eq_ignore_ascii_case(b"content-type") => {
                 self.once(seen::TYPE, "more than one Content-Type")?;
@@ -424,16 +427,15 @@ fn host(value: &[u8]) -> bool {
         }
         rest.get(1..).unwrap_or_default()
     } else {
-        let end = value
-            .iter()
-            .position(|&byte| class(byte) & class::HOST == 0);
-        match end.and_then(|end| value.get(end..)) {
-            None => return true,
-            Some(rest @ [b'%', ..]) => match escaped(rest) {
+        let simple = value
+            .get(quick::simple_run(value, b'.')..)
+            .unwrap_or_default();
+        match simple {
+            [] | [b':', ..] => simple,
+            _ => match name(simple) {
                 Some(rest) => rest,
                 None => return false,
             },
-            Some(rest) => rest,
         }
     };
     match rest {
@@ -452,9 +454,9 @@ fn host(value: &[u8]) -> bool {
     }
 }
 
-/// The rest of a registered name from its first `%`; what follows the name.
+/// What follows the registered name that `rest` begins with.
 #[cold]
-fn escaped(mut rest: &[u8]) -> Option<&[u8]> {
+fn name(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
         rest = match rest {
             [b'%', high, low, rest @ ..] if class::all(&[*high, *low], class::HEX) => rest,

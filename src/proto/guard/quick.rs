@@ -56,16 +56,19 @@ pub(super) fn request_line(bytes: &[u8]) -> Option<(usize, bool)> {
 /// The header field that `bytes` begin with.
 #[inline]
 pub(super) fn field(bytes: &[u8]) -> Option<Field<'_>> {
-    let mut classes = 0;
-    let mut colon = 0;
-    for &byte in bytes {
-        let of_byte = class(byte);
-        if of_byte & class::TOKEN == 0 {
-            break;
+    // Nearly all names are letters and hyphens.
+    let simple = simple_run(bytes, b'-');
+    let (colon, classes) = match bytes.get(simple)? {
+        b':' if simple > 0 => (simple, 0),
+        _ => {
+            let name = bytes
+                .iter()
+                .take_while(|&&byte| class(byte) & class::TOKEN != 0);
+            name.fold((0, 0), |(colon, classes), &byte| {
+                (colon + 1, classes | class(byte))
+            })
         }
-        classes |= of_byte;
-        colon += 1;
-    }
+    };
     let (name, rest) = bytes.split_at_checked(colon)?;
     let [b':', value @ ..] = rest else {
         return None;
@@ -85,30 +88,51 @@ pub(super) fn field(bytes: &[u8]) -> Option<Field<'_>> {
     })
 }
 
-/// Where the first byte is that may not stand in a field's value; eight at a time.
+/// How many letters, digits and bytes `also` the slice begins with; eight at a time.
+#[inline]
+pub(super) fn simple_run(bytes: &[u8], also: u8) -> usize {
+    let (words, rest) = bytes.as_chunks();
+    let mut run = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        // Each sum sets a byte's high bit if the byte is at least, or above, a bound. No sum carries out of a byte below
+        // 0x80; one that is not stops the run, and what it carries into comes after it.
+        let at_least = |word: u64, bound: u8| word.wrapping_add(ONES * u64::from(0x80 - bound));
+        let lower = word | (ONES * 0x20);
+        let letter = at_least(lower, b'a') & !at_least(lower, b'z' + 1);
+        let digit = at_least(word, b'0') & !at_least(word, b'9' + 1);
+        let also = !at_least(word ^ (ONES * u64::from(also)), 1);
+        let stop = (!(letter | digit | also) | word) & HIGHS;
+        if stop != 0 {
+            return run + usize::try_from(stop.trailing_zeros() / 8).unwrap_or(0);
+        }
+        run += 8;
+    }
+    run + rest
+        .iter()
+        .take_while(|&&byte| byte.is_ascii_alphanumeric() || byte == also)
+        .count()
+}
+
+/// Where the first byte is that may not stand in a field's value, or a tab; eight at a time.
 #[inline]
 fn value_end(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+    let (words, rest) = bytes.as_chunks();
+    let mut end = 0;
+    for word in words {
         let word = u64::from_le_bytes(*word);
         let delete = word ^ (ONES * 0x7F);
         // A byte's high bit is set if it is below SP, or DEL; the lowest such bit is exact, those above it need not be.
         let controls =
             (word.wrapping_sub(ONES * 0x20) & !word) | (delete.wrapping_sub(ONES) & !delete);
         let controls = controls & HIGHS;
-        if controls == 0 {
-            at += 8;
-            continue;
+        if controls != 0 {
+            return Some(end + usize::try_from(controls.trailing_zeros() / 8).unwrap_or(0));
         }
-        at += usize::try_from(controls.trailing_zeros() / 8).unwrap_or(0);
-        if bytes.get(at) != Some(&b'\t') {
-            return Some(at);
-        }
-        at += 1;
+        end += 8;
     }
-    let rest = bytes.get(at..)?;
     Some(
-        at + rest
+        end + rest
             .iter()
             .position(|&byte| class(byte) & class::VALUE == 0)?,
     )
@@ -120,4 +144,38 @@ pub(super) fn is_host(name: &[u8]) -> bool {
     name.first_chunk().is_some_and(|name| {
         u32::from_le_bytes(*name) | 0x2020_2020 == u32::from_le_bytes(*b"host")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_what_a_look_at_each_byte_tells() {
+        for byte in (0..=u8::MAX).filter(|&byte| byte != b'\t') {
+            for at in 0..17 {
+                let mut text = *b"aZ-09azA-mM5-0-9x";
+                text[at] = byte;
+                let plain = |&&byte: &&u8| byte.is_ascii_alphanumeric() || byte == b'-';
+                assert_eq!(
+                    simple_run(&text, b'-'),
+                    text.iter().take_while(plain).count()
+                );
+                let mut text = *b" ~\x80\xffaZ-09azA-mM";
+                text[at % 15] = byte;
+                let stops = |&byte: &u8| byte < b' ' || byte == 0x7F;
+                assert_eq!(
+                    value_end(&text),
+                    text.iter().position(stops),
+                    "{byte} at {at}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn host_in_any_case() {
+        assert!(is_host(b"host") && is_host(b"HOST") && is_host(b"Host"));
+        assert!(!is_host(b"hist") && !is_host(b"Ho"));
+    }
 }

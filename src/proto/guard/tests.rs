@@ -16,10 +16,10 @@ fn feed<'a>(
     let mut passed = Vec::new();
     let mut heads = 0;
     for piece in pieces {
-        let pass = inlet.offer(&rules, piece, |_| heads += 1);
+        let pass = inlet.offer(&rules, piece, |_, _| heads += 1);
         passed.extend_from_slice(&piece[..pass]);
         loop {
-            let clear = inlet.take(&rules, |_| heads += 1);
+            let clear = inlet.take(&rules, |_, _| heads += 1);
             if clear.is_empty() {
                 break;
             }
@@ -459,9 +459,10 @@ fn no_head_passes_that_the_parser_behind_refuses() {
     let mut heads = 0;
     mutants(&SEEDS, 50_000, |input| {
         let rules = rules();
-        let Look {
-            head: Some(end), ..
-        } = Guard::new().look(&rules, input)
+        let Some(end) = Guard::new()
+            .look(&rules, input)
+            .head
+            .map(|head| head.length)
         else {
             return;
         };
@@ -496,4 +497,34 @@ fn no_head_passes_that_the_parser_behind_refuses() {
 #[test]
 fn mutants_do_not_depend_on_where_they_are_cut() {
     mutants(&SEEDS, 2_000, |input| _ = refusal(input));
+}
+
+#[test]
+fn a_head_that_comes_again_is_known() {
+    let rules = rules();
+    let mut guard = Guard::new();
+    let head = b"POST / HTTP/1.1\r\nHost: x\r\nA_b: c\r\nContent-Length: 2\r\n\r\n";
+    let facts = Facts {
+        framing: Framing::Length(2),
+        underscores: true,
+        ..Facts::default()
+    };
+    for repeated in [false, true, true] {
+        let look = guard.look(&rules, &[&head[..], b"abGET"].concat());
+        assert_eq!(
+            look.head,
+            Some(Completed {
+                length: head.len(),
+                repeated
+            })
+        );
+        assert_eq!((look.pass, guard.facts()), (head.len() + 2, facts));
+    }
+    // Nearly the same is not the same.
+    let longer = b"POST / HTTP/1.1\r\nHost: x\r\nA_b: c\r\nContent-Length: 22\r\n\r\n";
+    assert_eq!(
+        guard.look(&rules, longer).head.map(|head| head.repeated),
+        Some(false)
+    );
+    assert_eq!(guard.facts().framing, Framing::Length(22));
 }

@@ -7,7 +7,9 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::os::fd::RawFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -17,6 +19,7 @@ use pin_project_lite::pin_project;
 use pyo3::prelude::*;
 
 use super::Job;
+use crate::app::Bell;
 use crate::app::python::traceback;
 
 /// How long greenlets run before the runtime gets its next turn.
@@ -136,15 +139,37 @@ pub(in crate::app::python) struct Board {
     coming: Cell<bool>,
     /// Asks the hub for a turn.
     request: OnceCell<Py<PyAny>>,
+    /// Where the hub waits.
+    bell: OnceCell<Bell>,
     /// When greenlets are to stop taking requests.
     until: Cell<Option<Instant>>,
 }
 
 impl Board {
-    /// How to ask the hub for a turn.
-    pub(super) fn connect(&self, request: Py<PyAny>) {
+    /// How to ask the hub for a turn, and where it waits, if it tells.
+    pub(super) fn connect(&self, request: Py<PyAny>, epoll: Option<RawFd>, bell: RawFd) {
         // Once a process.
         drop(self.request.set(request));
+        if let Some(epoll) = epoll {
+            let rung = Rc::default();
+            drop(self.bell.set(Bell {
+                epoll,
+                socket: bell,
+                rung,
+            }));
+        }
+    }
+
+    /// Where the hub waits.
+    pub(super) fn bell(&self) -> Option<Bell> {
+        self.bell.get().cloned()
+    }
+
+    /// The bell seemed readable: a listening socket is.
+    pub(super) fn ring(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.rung.notify_waiters();
+        }
     }
 
     /// Wakes a task, now or in the next turn.

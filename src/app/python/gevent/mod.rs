@@ -14,7 +14,6 @@ mod turns;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::fd::RawFd;
-use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -33,7 +32,7 @@ use super::Interpreter;
 use super::load;
 use super::reply::{Awaited, Outcome, Reply, reply};
 use super::wsgi::{Answer, Given, Input, Multithread, PyBody, Wsgi, failed, refused};
-use crate::app::{App, Body, BootError, Host, Origin};
+use crate::app::{App, Bell, Body, BootError, Host, Origin};
 use crate::channel::WorkerContext;
 use crate::error::{AnyError, Exit};
 
@@ -59,8 +58,6 @@ pub(crate) struct GeventHost {
     board: Rc<Board>,
     /// What the worker does before it waits.
     idle: RefCell<Option<Box<dyn Fn() + Send + Sync>>>,
-    /// The epoll descriptors there were before the runtime.
-    before: RefCell<Vec<RawFd>>,
     app: RefCell<Option<Rc<Inner>>>,
 }
 
@@ -77,7 +74,6 @@ impl GeventHost {
             python: interpreter,
             board: Rc::default(),
             idle: RefCell::default(),
-            before: RefCell::default(),
             app: RefCell::default(),
         }
     }
@@ -104,7 +100,6 @@ impl Host for GeventHost {
     }
 
     fn hooks(&self, _: &mut tokio::runtime::Builder, idle: Box<dyn Fn() + Send + Sync>) {
-        self.before.replace(epolls());
         self.idle.replace(Some(idle));
     }
 
@@ -118,9 +113,16 @@ impl Host for GeventHost {
         tokio::task::spawn_local(counted(task));
     }
 
-    fn drive(&self, runtime: LocalRuntime, main: impl Future<Output = Exit> + 'static) -> Exit {
-        let before = self.before.take();
-        let epoll = epolls().into_iter().find(|fd| !before.contains(fd));
+    fn bell(&self) -> Option<Bell> {
+        self.board.bell()
+    }
+
+    fn drive(
+        &self,
+        runtime: LocalRuntime,
+        epoll: Option<RawFd>,
+        main: impl Future<Output = Exit> + 'static,
+    ) -> Exit {
         let (Some(epoll), Some(app)) = (epoll, self.app.borrow().clone()) else {
             tracing::error!("Tokio's epoll descriptor was not found: is /proc mounted?");
             return Exit::WorkerBoot;
@@ -185,21 +187,6 @@ fn drive(py: Python<'static>, turns: Turns, epoll: RawFd) -> PyResult<Exit> {
     turns.close();
     driven?;
     Ok(turns.exit().unwrap_or(Exit::Internal))
-}
-
-/// The epoll descriptors of this process.
-fn epolls() -> Vec<RawFd> {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let target = std::fs::read_link(entry.path()).ok()?;
-            let number = entry.file_name().to_str()?.parse().ok()?;
-            (target == Path::new("anon_inode:[eventpoll]")).then_some(number)
-        })
-        .collect()
 }
 
 /// A WSGI app under the `gevent` driver.

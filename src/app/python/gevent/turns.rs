@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -69,9 +70,14 @@ impl Turns {
 
 #[pymethods]
 impl Turns {
-    /// How the board asks for a turn.
-    fn connect(&self, request: Py<PyAny>) {
-        self.board.connect(request);
+    /// How the board asks for a turn, the hub's epoll descriptor, if it tells, and the bell that it watches.
+    fn connect(&self, request: Py<PyAny>, epoll: Option<RawFd>, bell: RawFd) {
+        self.board.connect(request, epoll, bell);
+    }
+
+    /// The bell seems readable; a turn follows.
+    fn ring(&self) {
+        self.board.ring();
     }
 
     /// Lets the runtime run until it has nothing left to do; says who else has.
