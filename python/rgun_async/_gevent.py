@@ -15,8 +15,8 @@ ROUNDS = 4
 # a timer, then at twice the distance each, up to the second figure: what is due in a while is never late by more than that
 # while again. In seconds.
 TICKS = (0.002, 0.2)
-# Seconds that greenlets get to end in, once they are killed.
-GRACE = 0.5
+# Seconds that greenlets get to end in, once they are killed; the master has not much more patience with the worker.
+GRACE = 0.2
 
 WAITERS = 2
 
