@@ -207,7 +207,7 @@ impl Inner {
     }
 
     fn serve(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
-        let context = Rc::new(self.wsgi.context()?);
+        let context = self.wsgi.context()?;
         let answer = context
             .run(|| self.wsgi.call(parts, origin, Given::Gathered(input), None))
             .map_err(|error| failed(self.wsgi.py(), &error))??;
@@ -239,15 +239,16 @@ impl Future for Batch {
         let inner = &self.0;
         inner.later.done_by(cx.waker());
         let begin = Instant::now();
+        let mut before = begin;
         // What this batch leaves is for the next turn, when its answers are on their way.
         for _ in 0..inner.later.len() {
             inner.later.do_one();
-            if begin.elapsed() >= BATCH {
+            before = Instant::now();
+            if before - begin >= BATCH {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
         }
-        let mut before = Instant::now();
         loop {
             let Some(job) = inner.jobs.borrow_mut().pop_front() else {
                 return Poll::Pending;

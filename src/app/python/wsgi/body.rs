@@ -45,12 +45,12 @@ impl PyBody {
     /// An iterable, pulled as the server asks for more: the server's back-pressure is the app's.
     pub(in crate::app::python) fn pulled(
         source: Source,
-        context: Rc<Context>,
+        context: Context,
         later: Rc<Later>,
     ) -> Self {
+        let source = Some((source, context));
         let pulled = Pulled {
-            source: Some(source),
-            context,
+            source,
             later,
             breathe: false,
         };
@@ -60,14 +60,14 @@ impl PyBody {
     /// A file, read as the server asks for more.
     pub(in crate::app::python) fn file(
         file: FileBody,
-        context: Rc<Context>,
+        context: Context,
         later: Rc<Later>,
     ) -> Self {
         let FileBody { blocks, returned } = file;
+        let returned = Some((returned, context));
         Self(Kind::File(Box::new(Sent {
             blocks,
-            returned: Some(returned),
-            context,
+            returned,
             later,
         })))
     }
@@ -142,8 +142,7 @@ impl Body for PyBody {
 
 struct Pulled {
     /// There until it is left for later.
-    source: Option<Source>,
-    context: Rc<Context>,
+    source: Option<(Source, Context)>,
     later: Rc<Later>,
     /// A chunk was given out: before the next one is made, the server gets the chance to send it.
     breathe: bool,
@@ -154,14 +153,14 @@ impl Pulled {
         &mut self,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Bytes, AnyError>>> {
-        let Some(source) = &mut self.source else {
+        let Some((source, context)) = &mut self.source else {
             return Poll::Ready(None);
         };
         if std::mem::take(&mut self.breathe) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match self.context.run(|| source.next()) {
+        match context.run(|| source.next()) {
             Ok(None) => Poll::Ready(None),
             Ok(Some(Ok(chunk))) => {
                 self.breathe = true;
@@ -176,9 +175,8 @@ impl Pulled {
 
 impl Drop for Pulled {
     fn drop(&mut self) {
-        if let Some(source) = self.source.take() {
-            self.later
-                .leave(Rest::Source(source), Rc::clone(&self.context));
+        if let Some((source, context)) = self.source.take() {
+            self.later.leave(Rest::Source(source), context);
         }
     }
 }
@@ -194,16 +192,14 @@ pub(in crate::app::python) struct FileBody {
 struct Sent {
     blocks: Blocks,
     /// There until it is left for later.
-    returned: Option<Returned>,
-    context: Rc<Context>,
+    returned: Option<(Returned, Context)>,
     later: Rc<Later>,
 }
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        if let Some(returned) = self.returned.take() {
-            self.later
-                .leave(Rest::File(returned), Rc::clone(&self.context));
+        if let Some((returned, context)) = self.returned.take() {
+            self.later.leave(Rest::File(returned), context);
         }
     }
 }

@@ -91,7 +91,12 @@ pub(super) fn status(text: &str) -> Option<(StatusCode, Option<ReasonPhrase>)> {
 
 /// The bytes that `text` stands for, without blanks at its ends; `None` if it stands for none.
 pub(super) fn value(text: &str) -> Option<Cow<'_, [u8]>> {
-    latin1(text.trim_matches([' ', '\t']))
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let bytes = text.as_bytes();
+    if blank(bytes.first()) || blank(bytes.last()) {
+        return latin1(text.trim_matches([' ', '\t']));
+    }
+    latin1(text)
 }
 
 /// The value of a `Content-Length`: digits, and nothing else.

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::task::Waker;
 
 use super::source::{Returned, Source};
@@ -14,7 +13,7 @@ use crate::app::python::object::Context;
 /// What is left of requests.
 #[derive(Default)]
 pub(in crate::app::python) struct Later {
-    queue: RefCell<VecDeque<(Rest, Rc<Context>)>>,
+    queue: RefCell<VecDeque<(Rest, Context)>>,
     task: RefCell<Option<Waker>>,
 }
 
@@ -35,7 +34,7 @@ impl Later {
     }
 
     /// Leaves `rest` for later.
-    pub(in crate::app::python) fn leave(&self, rest: Rest, context: Rc<Context>) {
+    pub(in crate::app::python) fn leave(&self, rest: Rest, context: Context) {
         self.queue.borrow_mut().push_back((rest, context));
         self.wake();
     }
