@@ -11,7 +11,7 @@ use super::hub::Hub;
 use super::pipe::{Pipe, Room, Side, Taken};
 use crate::app::python::reply::{Outcome, Reply};
 use crate::app::python::wsgi::{
-    ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source, before_start, failed,
+    AppFailed, ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source, before_start, failed,
 };
 use crate::error::AnyError;
 
@@ -40,7 +40,9 @@ impl Output {
     pub(super) fn answer(&self, outcome: Outcome) {
         let reply = self.reply.take();
         if let Some(reply) = reply {
-            if let (Err(error), true) = (&outcome, reply.is_abandoned()) {
+            if let (Err(error), true) = (&outcome, reply.is_abandoned())
+                && !matches!(error.downcast_ref(), Some(AppFailed::Killed))
+            {
                 // Nobody else will.
                 tracing::error!("Error handling a request whose client has gone: {error}");
             }

@@ -17,7 +17,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use self::environ::{EnvironError, Environs, Setting};
 use self::exchange::{Lease, Pool};
@@ -47,6 +47,9 @@ pub(crate) enum AppFailed {
     /// It cannot be called for this request.
     #[error("{0}")]
     Request(String),
+    /// Its greenlet was killed: by itself, or as the worker had to leave.
+    #[error("the request's greenlet was killed")]
+    Killed,
     /// Its greenlet ended without an answer.
     #[error("the request was abandoned")]
     Abandoned,
@@ -187,7 +190,22 @@ impl Wsgi {
 
 /// What an exception of the app's is to the server, which logs it.
 pub(super) fn failed(py: Python<'_>, error: &PyErr) -> AnyError {
+    if is_kill(py, error).unwrap_or(false) {
+        return AppFailed::Killed.into();
+    }
     AppFailed::Raised(traceback::text(py, error)).into()
+}
+
+/// Whether it is `greenlet.GreenletExit`, which is no error but an end.
+fn is_kill(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let modules = py
+        .import("sys")?
+        .getattr("modules")?
+        .cast_into::<PyDict>()?;
+    match modules.get_item("greenlet")? {
+        Some(greenlet) => Ok(error.is_instance(py, &greenlet.getattr("GreenletExit")?)),
+        None => Ok(false),
+    }
 }
 
 /// The outcome where a body could not be gathered. The server answers for a client's fault itself; the app is not called.
