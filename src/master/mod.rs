@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 pub(crate) use pidfile::{Pidfile, PidfileError, second as second_pidfile};
-pub(crate) use reload::{Edition, identity, options, told};
+pub(crate) use reload::{Edition, give_logs_away, identity, options, told};
 pub(crate) use upgrade::{Command, FDS, PARENT};
 
 use crate::channel::{Generation, Order, Report, WorkerContext};
@@ -426,6 +426,11 @@ impl Master {
     fn reopen(&self) {
         if let Err(error) = crate::log::reopen() {
             tracing::error!("cannot reopen the error log: {error}; the old one stays");
+        }
+        // Before the workers open them.
+        let given = give_logs_away(&self.current.config, &self.current.identity);
+        if let Err(error) = given {
+            tracing::error!("cannot give the logs to the workers' user: {error}");
         }
         self.children
             .iter()
