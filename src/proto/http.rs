@@ -17,6 +17,7 @@ use super::connections::{Connections, Peer, Timeouts, Verdict};
 use super::forwarded::Forwarded;
 use super::guard::Rules;
 use super::io::{Io, Stream, Wire};
+use super::late::Late;
 use super::page;
 use super::service::Service;
 use crate::app::{App, Ends};
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     /// The worker is recycled after so many answers; zero is never.
     enough: u64,
     recycle: Notify,
+    pub(crate) late: Late,
 }
 
 impl Shared {
@@ -161,6 +163,7 @@ impl<A: App> HttpService<A> {
             answered: Cell::new(0),
             enough,
             recycle: Notify::new(),
+            late: Late::default(),
         };
         Rc::new(Self {
             app,
@@ -181,6 +184,13 @@ impl<A: App> HttpService<A> {
     pub(crate) fn recycle(&self) -> impl Future<Output = ()> + 'static {
         let shared = Rc::clone(&self.shared);
         async move { shared.recycle.notified().await }
+    }
+
+    /// Sends the answers of each turn at its end; a task of the worker's, which never ends. Without it each answer is
+    /// sent at once.
+    pub(crate) fn send_late(&self) -> impl Future<Output = ()> + 'static {
+        let shared = Rc::clone(&self.shared);
+        poll_fn(move |cx| shared.late.poll_send(cx))
     }
 
     /// Serves one connection to its end. Never panics, whatever the app does.
@@ -223,7 +233,7 @@ enum End {
 }
 
 /// One turn of the connection: the library does what it can, then the answers it has gathered are sent.
-fn turn<C>(connection: Pin<&mut C>, wire: &Wire, cx: &mut Context<'_>) -> Poll<End>
+fn turn<C>(connection: Pin<&mut C>, wire: &Rc<Wire>, cx: &mut Context<'_>) -> Poll<End>
 where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -243,7 +253,7 @@ where
     match catch_unwind(AssertUnwindSafe(|| connection.poll(cx))) {
         Ok(Poll::Pending) => {
             wire.poll_rest(cx);
-            match wire.poll_flush(cx) {
+            match wire.poll_flush_late(cx) {
                 Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
             }

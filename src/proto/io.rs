@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -93,6 +93,10 @@ pub(crate) struct Wire {
     inlet: RefCell<Inlet>,
     /// Answers that wait for those after them.
     out: RefCell<Vec<u8>>,
+    /// They are sent at the end of the worker's turn.
+    late: Cell<bool>,
+    /// They could not be: the connection's own task waits for the socket.
+    blocked: Cell<bool>,
     /// Bytes of a response body that have been handed to the library and not yet to the socket.
     backlog: Cell<usize>,
     /// A response body waits for the backlog to shrink.
@@ -117,6 +121,8 @@ impl Wire {
             stream: RefCell::new(stream),
             inlet: RefCell::default(),
             out: RefCell::default(),
+            late: Cell::new(false),
+            blocked: Cell::new(false),
             backlog: Cell::new(0),
             throttled: Cell::new(false),
             ended: Cell::new(false),
@@ -248,6 +254,38 @@ impl Wire {
             out.drain(..sent);
         }
         result
+    }
+
+    /// At the end of a turn of the library: sends the gathered answers, now or with those of the other connections.
+    pub(crate) fn poll_flush_late(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.out.borrow().is_empty() || self.late.get() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.blocked.get() || !self.shared.late.is_served() {
+            return self.poll_flush(cx).map_ok(|()| self.blocked.set(false));
+        }
+        self.late.set(true);
+        self.shared.late.add(Rc::clone(self));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what [`poll_flush_late`](Self::poll_flush_late) has put off. What the socket does not take, or an error, is
+    /// for the connection's own task.
+    pub(crate) fn send_late(&self) {
+        self.late.set(false);
+        let mut cx = Context::from_waker(Waker::noop());
+        let throttled = self.throttled.get();
+        let sent = self.poll_flush(&mut cx);
+        if !matches!(sent, Poll::Ready(Ok(()))) {
+            self.blocked.set(true);
+            self.watch().wake();
+        } else if throttled && !self.throttled.get() {
+            // The body may go on.
+            self.watch().wake();
+        }
     }
 
     /// Tells the client that no more will come.
@@ -411,11 +449,12 @@ impl Write for Io {
     ) -> Poll<io::Result<usize>> {
         let wire = &self.0;
         let gathered = wire.out.borrow().len();
-        if gathered == 0 && (buf.len() >= GATHER || wire.inlet.borrow().is_empty()) {
+        let alone = || !wire.shared.late.is_served() && wire.inlet.borrow().is_empty();
+        if gathered == 0 && (buf.len() >= GATHER || alone()) {
             return wire.poll_socket(cx, buf);
         }
-        // More requests wait behind this one: their answers leave together, when `poll_flush` is called at the end of
-        // the turn.
+        // Answers leave together: those to requests that wait behind this one, and those of other connections, when
+        // `poll_flush_late` is called at the end of the turn.
         if gathered + buf.len() > GATHER {
             ready!(wire.poll_flush(cx))?;
         }

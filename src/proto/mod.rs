@@ -13,6 +13,7 @@ mod connections;
 mod forwarded;
 mod http;
 mod io;
+mod late;
 mod page;
 mod reply;
 mod service;

@@ -157,6 +157,7 @@ impl<H: Host> Worker<H> {
         };
         worker.beat(heartbeat, config.timeout);
         worker.sweep();
+        worker.host.spawn(worker.service.send_late());
         for listener in listeners {
             let bell = worker.host.bell();
             let acceptor = Acceptor::new(listener, epoll, bell, Rc::clone(&worker.gate))?;
