@@ -9,8 +9,8 @@ import sys
 
 # Greenlets that are kept for later requests.
 KEEP = 1000
-# Turns in a row before the hub looks at its other watchers.
-ROUNDS = 4
+# Turns in a row before the hub looks at its other watchers: the app's sockets, the listeners.
+ROUNDS = 2
 # Tokio does not tell when its next timer is due. So there are turns for timers alone, soon after one that may have set
 # a timer, then at twice the distance each, up to the second figure: what is due in a while is never late by more than that
 # while again. In seconds.
@@ -18,7 +18,9 @@ TICKS = (0.002, 0.2)
 # Seconds that greenlets get to end in, once they are killed; the master has not much more patience with the worker.
 GRACE = 0.2
 
+# What `turn` and `rest` answer.
 WAITERS = 2
+MORE, ENDED = 1, 2
 
 
 def patch():
@@ -49,6 +51,8 @@ def drive(turns, fd):
     runners = set()
     ended = False
     pause, tick, quiet = TICKS[0], None, False
+    # Not a callback: those run one after another without a look at the watchers between.
+    soon = loop.timer(0)
 
     def run():
         this = getcurrent()
@@ -65,10 +69,12 @@ def drive(turns, fd):
         runners.add(runner)
         return runner
 
-    def drain():
+    def drain(rung=False):
         nonlocal ended, quiet
         quiet = False
         for _ in range(ROUNDS):
+            if rung:
+                turns.ring()
             work = turn()
             if not work:
                 break
@@ -79,7 +85,10 @@ def drive(turns, fd):
                 (parked.pop() if parked else start()).switch()
         if pause > TICKS[0]:
             arm(TICKS[0])
-        if rest() and not ended:
+        state = rest()
+        if state & MORE and not soon.active:
+            soon.start(drain)
+        if state & ENDED and not ended:
             ended = True
             loop.run_callback(main.switch)
 
@@ -99,17 +108,13 @@ def drive(turns, fd):
         quiet = True
         arm(following)
 
-    def connection():
-        turns.ring()
-        drain()
-
     # Listening sockets are entered into the hub's epoll in the name of this pipe, to which nobody writes.
     bell, unrung = os.pipe()
     fileno = getattr(loop, "fileno", None)
     turns.connect(lambda: loop.run_callback(drain), fileno() if fileno else None, bell)
     readable, listening = loop.io(fd, 1), loop.io(bell, 1)
     readable.start(drain)
-    listening.start(connection)
+    listening.start(drain, True)
     # The first turn is a timer's, and not a callback: by then the watchers above are in the hub's epoll.
     arm(TICKS[0])
     try:
@@ -122,7 +127,7 @@ def drive(turns, fd):
             sleep(0.01)
             left -= 0.01
     finally:
-        for watcher in (readable, listening, tick):
+        for watcher in (readable, listening, tick, soon):
             watcher.close()
         os.close(bell)
         os.close(unrung)

@@ -246,15 +246,14 @@ impl Board {
             && self.until.get().is_some_and(|until| Instant::now() < until)
     }
 
-    /// No turn is under way or certain any more; asks for one if there is something to do.
-    pub(super) fn rest(&self, py: Python<'_>) {
-        self.coming.set(false);
+    /// After the last turn in a row: whether there is to be another one soon, as there is something to do.
+    pub(super) fn rest(&self) -> bool {
         let waiting = !self.jobs.borrow().is_empty()
             || !self.waiters.borrow().is_empty()
             || !self.tasks.borrow().is_empty();
-        if waiting || is_runnable() {
-            self.request(py);
-        }
+        let more = waiting || is_runnable();
+        self.coming.set(more);
+        more
     }
 }
 

@@ -23,6 +23,11 @@ const JOBS: u8 = 1;
 /// Greenlets can go on.
 const WAITERS: u8 = 2;
 
+/// There is to be another turn soon.
+const MORE: u8 = 1;
+/// The worker has ended.
+const ENDED: u8 = 2;
+
 /// The runtime, a turn at a time.
 #[pyclass(frozen, unsendable, module = "rgun_async._native")]
 pub(super) struct Turns {
@@ -134,12 +139,13 @@ impl Turns {
         }
     }
 
-    /// After the last turn, before the hub waits: `True` once the worker has ended.
-    fn rest(&self, py: Python<'_>) -> bool {
+    /// After the last turn in a row: whether there is to be another one soon, and whether the worker has ended.
+    fn rest(&self) -> u8 {
         if let Some(idle) = &self.idle {
             idle();
         }
-        self.board.rest(py);
-        self.finished.get().is_some()
+        let more = if self.board.rest() { MORE } else { 0 };
+        let ended = if self.exit().is_some() { ENDED } else { 0 };
+        more | ended
     }
 }
