@@ -168,7 +168,7 @@ impl Master {
         let until = now + GRACE_MARGIN;
         for child in self.children.iter_mut() {
             if child.generation == edition.generation {
-                child.quit(until);
+                child.dismiss(until);
             }
         }
     }
