@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
+use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -19,7 +20,14 @@ use crate::error::{AnyError, chain};
 /// A tower service as an [`App`]. The service need not be `Send`: it lives on its worker's one thread. Each request is
 /// served by a clone of it that was asked whether it is ready. Services find the [`Origin`] in the request's extensions.
 #[derive(Clone, Copy, Debug)]
-pub struct Tower<S>(pub S);
+pub struct Tower<S>(TowerToHyperService<S>);
+
+impl<S> Tower<S> {
+    /// The app that is `service`.
+    pub fn new(service: S) -> Self {
+        Self(TowerToHyperService::new(service))
+    }
+}
 
 impl<S, B> App for Tower<S>
 where
@@ -34,12 +42,8 @@ where
 
     fn call(&self, mut request: Request<Body>, origin: Origin) -> Call<S> {
         request.extensions_mut().insert(origin);
-        Call {
-            state: State::Asking {
-                service: self.0.clone(),
-                request: Some(request),
-            },
-        }
+        let call = hyper::service::Service::call(&self.0, request);
+        Call { call }
     }
 }
 
@@ -47,15 +51,7 @@ pin_project! {
     /// One call of a [`Tower`].
     pub struct Call<S: Service<Request<Body>>> {
         #[pin]
-        state: State<S, S::Future>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<S, F> {
-        Asking { service: S, request: Option<Request<Body>> },
-        Calling { #[pin] future: F },
+        call: TowerToHyperServiceFuture<S, Request<Body>>,
     }
 }
 
@@ -75,23 +71,8 @@ where
     type Output = Result<Response<AnyErrorBody<B>>, AnyError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        loop {
-            let future = match this.state.as_mut().project() {
-                StateProjection::Asking { service, request } => {
-                    ready!(service.poll_ready(cx)).map_err(Into::into)?;
-                    let Some(request) = request.take() else {
-                        return Poll::Pending;
-                    };
-                    service.call(request)
-                }
-                StateProjection::Calling { future } => {
-                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    return Poll::Ready(Ok(response.map(|body| AnyErrorBody { body })));
-                }
-            };
-            this.state.set(State::Calling { future });
-        }
+        let response = ready!(self.project().call.poll(cx)).map_err(Into::into)?;
+        Poll::Ready(Ok(response.map(|body| AnyErrorBody { body })))
     }
 }
 
@@ -144,7 +125,7 @@ where
 
     async fn load(&self, _: &WorkerContext) -> Result<Tower<S>, BootError> {
         match (self.0)().await {
-            Ok(service) => Ok(Tower(service)),
+            Ok(service) => Ok(Tower::new(service)),
             Err(error) => Err(BootError::Boot(chain(&*error.into()))),
         }
     }
@@ -204,7 +185,7 @@ mod tests {
             scheme: Scheme::Https,
             trusted: true,
         };
-        let app = Tower(Shy(Rc::default()));
+        let app = Tower::new(Shy(Rc::default()));
         let mut call = Box::pin(app.call(Request::new(Body::empty()), origin));
         let response = poll_fn(|cx| call.as_mut().poll(cx))
             .await
@@ -222,6 +203,6 @@ mod tests {
     async fn axum_is_an_app() {
         fn app<A: App>(_: &A) {}
         let router: axum::Router = axum::Router::new();
-        app(&Tower(router));
+        app(&Tower::new(router));
     }
 }

@@ -90,7 +90,7 @@ where
     F: FnMut(Request<Body>) -> R + Clone + 'static,
     R: Future<Output = Result<Response<B>, E>> + 'static,
 {
-    Tower(tower::service_fn(function))
+    Tower::new(tower::service_fn(function))
 }
 
 /// Serves one connection over loopback; the client's end of it.
