@@ -11,7 +11,7 @@ use nix::sys::stat::{fstat, futimens};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::time::{TimeSpec, TimeValLike};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{mkstemp, unlink};
+use nix::unistd::{Gid, Uid, fchown, mkstemp, unlink};
 
 /// One worker's heartbeat file, open in the worker, which touches it, and in the master, which looks.
 #[derive(Debug)]
@@ -20,16 +20,20 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Makes the file in `dir`, removes its name, and beats once: a worker's time to boot counts from here.
+    /// Makes the file in `dir` for a worker of `owner`, removes its name, and beats once: a worker's time to boot counts
+    /// from here. Only the owner of a file may set its times to what the worker sets them to.
     ///
     /// # Errors
-    /// Those of mkstemp(3), unlink(2), futimens(3): a directory that is not there, full or read-only.
-    pub(crate) fn create(dir: &Path) -> io::Result<Self> {
+    /// Those of mkstemp(3), unlink(2), fchown(2), futimens(3): a directory that is not there, full or read-only.
+    pub(crate) fn create(dir: &Path, owner: (Option<Uid>, Option<Gid>)) -> io::Result<Self> {
         let (file, path) = mkstemp(&dir.join("rgun-async-XXXXXX"))?;
         let beat = Self { file };
         unlink(&path)?;
         crate::os::fds::keep_on_exec(&beat.file, false)?;
         beat.beat()?;
+        if owner != (None, None) {
+            fchown(&beat.file, owner.0, owner.1)?;
+        }
         Ok(beat)
     }
 
@@ -91,7 +95,7 @@ mod tests {
     #[test]
     fn a_beat_ends_the_silence_and_the_file_has_no_name() {
         let dir = tempfile::tempdir().unwrap();
-        let beat = Heartbeat::create(dir.path()).unwrap();
+        let beat = Heartbeat::create(dir.path(), (None, None)).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(beat.silent_for().unwrap() < Duration::from_secs(5));
         let old = TimeSpec::seconds(1);
@@ -106,6 +110,6 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_not_there_is_an_error() {
-        assert!(Heartbeat::create(Path::new("/nonexistent-directory")).is_err());
+        assert!(Heartbeat::create(Path::new("/nonexistent-directory"), (None, None)).is_err());
     }
 }

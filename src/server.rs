@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Gid, Pid, Uid};
+use nix::unistd::Pid;
 
 use crate::channel::{Generation, WorkerContext};
 use crate::cli::{self, Loaded, Program, Sources};
@@ -271,24 +271,6 @@ fn inherited() -> Result<(Given, Option<Pid>), Failure> {
     Ok((given, parent))
 }
 
-/// Workers of another identity must be able to reopen the logs that the master made.
-fn give_logs_away(config: &Config, owner: (Option<Uid>, Option<Gid>)) -> Result<(), Failure> {
-    let (user, group) = owner;
-    if user.is_none() && group.is_none() {
-        return Ok(());
-    }
-    let access = config.accesslog.as_ref();
-    crate::log::chown(user, group)
-        .and_then(|()| {
-            access.map_or(Ok(()), |log| crate::log::prepare_access(log, user, group))
-        })
-        .map_err(|error| {
-            Failure::config(format!(
-                "cannot give the logs to the user or group: {error}"
-            ))
-        })
-}
-
 /// Where inherited sockets come from decides what they mean.
 enum Given {
     /// They are matched with the configured addresses.
@@ -318,7 +300,11 @@ fn first_edition(
     signals: &Signals,
 ) -> Result<Option<Edition>, Failure> {
     let identity = master::identity(&config).map_err(Failure::config)?;
-    give_logs_away(&config, identity.owner())?;
+    master::give_logs_away(&config, &identity).map_err(|error| {
+        Failure::config(format!(
+            "cannot give the logs to the user or group: {error}"
+        ))
+    })?;
     let options = master::options(&config, &identity, config.workers);
     let opened = match given {
         Given::SocketManager(mut inherited) if !inherited.is_empty() => {

@@ -49,7 +49,7 @@ def drive(turns, fd):
     turn, serve, waiting, rest = turns.turn, turns.serve, turns.waiting, turns.rest
     parked = []
     runners = set()
-    ended = False
+    ended = forked = False
     pause, tick, quiet = TICKS[0], None, False
     # Not a callback: those run one after another without a look at the watchers between.
     soon = loop.timer(0)
@@ -73,6 +73,9 @@ def drive(turns, fd):
         nonlocal ended, quiet
         quiet = False
         for _ in range(ROUNDS):
+            # Asked anew each time: whatever runs between may be the one that forks.
+            if forked:
+                return
             if rung:
                 turns.ring()
             work = turn()
@@ -81,8 +84,10 @@ def drive(turns, fd):
             if work & WAITERS:
                 for waiter in turns.waiters():
                     waiter.switch(None)
-            while waiting():
+            while not forked and waiting():
                 (parked.pop() if parked else start()).switch()
+        if forked:
+            return
         if pause > TICKS[0]:
             arm(TICKS[0])
         state = rest()
@@ -98,6 +103,13 @@ def drive(turns, fd):
             tick.close()
         pause, tick = seconds, loop.timer(seconds)
         tick.start(on_tick)
+
+    def on_fork():
+        # A process that the app forked is no worker: it must not serve what it shares with one.
+        nonlocal forked
+        forked = True
+        for watcher in (readable, listening, tick, soon):
+            watcher.stop()
 
     def on_tick():
         nonlocal pause, quiet
@@ -117,6 +129,7 @@ def drive(turns, fd):
     listening.start(drain, True)
     # The first turn is a timer's, and not a callback: by then the watchers above are in the hub's epoll.
     arm(TICKS[0])
+    os.register_at_fork(after_in_child=on_fork)
     try:
         hub.switch()
         # Whoever still serves a request is out of time.

@@ -15,6 +15,17 @@ use crate::channel::{Generation, Order, Report, Slot};
 use crate::heartbeat::Heartbeat;
 use crate::scoreboard::Row;
 
+/// What the master did to end a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Nothing that it could not obey.
+    Nothing,
+    /// It is not needed any more and serves nobody: its end is no news.
+    Dismissal,
+    /// SIGKILL.
+    Kill,
+}
+
 /// How far in life a child is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
@@ -36,8 +47,8 @@ pub(crate) struct Child {
     pub(crate) born: Instant,
     /// When it was sent ABRT for its silence.
     pub(crate) aborted: Option<Instant>,
-    /// We killed it, so its death by KILL needs no guess.
-    pub(crate) killed: bool,
+    /// What the master did to end it: its death needs no guess.
+    pub(crate) sent: Sent,
     heartbeat: Heartbeat,
     channel: Option<UnixStream>,
     row: Row,
@@ -71,7 +82,7 @@ impl Child {
             life: Life::Booting,
             born,
             aborted: None,
-            killed: false,
+            sent: Sent::Nothing,
             heartbeat,
             channel: Some(channel),
             row,
@@ -115,8 +126,23 @@ impl Child {
 
     /// SIGKILL, remembered.
     pub(crate) fn kill(&mut self) {
-        self.killed = true;
+        self.sent = Sent::Kill;
         self.signal(Signal::SIGKILL);
+    }
+
+    /// No longer needed: leaves at once, one that is still loading its app by TERM's default action.
+    pub(crate) fn dismiss(&mut self, until: Instant) {
+        let booting = self.life == Life::Booting;
+        self.quit(until);
+        if booting {
+            self.sent = Sent::Dismissal;
+            self.signal(Signal::SIGTERM);
+        }
+    }
+
+    /// Whether it was sent SIGKILL.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.sent == Sent::Kill
     }
 
     /// How long it has been silent; zero where that cannot be told.

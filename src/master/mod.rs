@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 pub(crate) use pidfile::{Pidfile, PidfileError, second as second_pidfile};
-pub(crate) use reload::{Edition, identity, options, told};
+pub(crate) use reload::{Edition, give_logs_away, identity, options, told};
 pub(crate) use upgrade::{Command, FDS, PARENT};
 
 use crate::channel::{Generation, Order, Report, WorkerContext};
@@ -28,7 +28,7 @@ use crate::os::fork::Hooks;
 use crate::os::process::{Ended, set_title};
 use crate::os::signal::Signals;
 use crate::scoreboard::Scoreboard;
-use children::{Child, Children, Life};
+use children::{Child, Children, Life, Sent};
 use event::Happened;
 use phase::{Action, Event, Phase};
 use respawn::Respawn;
@@ -324,14 +324,14 @@ impl Master {
         for child in self.children.iter_mut() {
             if let Life::Leaving(until) = child.life
                 && until <= now
-                && !child.killed
+                && !child.is_killed()
             {
                 tracing::warn!("{child} did not leave in time: killed");
                 child.kill();
                 continue;
             }
             if let Some(since) = child.aborted {
-                if now >= since + ABORT_GRACE && !child.killed {
+                if now >= since + ABORT_GRACE && !child.is_killed() {
                     child.kill();
                 }
             } else if !timeout.is_zero() && child.silent_for() >= timeout {
@@ -360,7 +360,7 @@ impl Master {
                 .into_iter()
                 .chain(beat)
                 .min()
-                .filter(|_| !child.killed)
+                .filter(|_| !child.is_killed())
         });
         let parent = self.setup.parent.map(|_| now + PARENT_LOOK);
         let respawn = self
@@ -393,7 +393,7 @@ impl Master {
     }
 
     fn kill_all(&mut self) {
-        for child in self.children.iter_mut().filter(|child| !child.killed) {
+        for child in self.children.iter_mut().filter(|child| !child.is_killed()) {
             tracing::warn!("{child} did not leave in time: killed");
             child.kill();
         }
@@ -426,6 +426,11 @@ impl Master {
     fn reopen(&self) {
         if let Err(error) = crate::log::reopen() {
             tracing::error!("cannot reopen the error log: {error}; the old one stays");
+        }
+        // Before the workers open them.
+        let given = give_logs_away(&self.current.config, &self.current.identity);
+        if let Err(error) = given {
+            tracing::error!("cannot give the logs to the workers' user: {error}");
         }
         self.children
             .iter()
@@ -460,8 +465,11 @@ fn tell_end(child: &Child, ended: Ended) {
     let pid = child.pid;
     match ended {
         Ended::Exited(0) => tracing::debug!("{child} left"),
+        Ended::Killed(Signal::SIGTERM) if child.sent == Sent::Dismissal => {
+            tracing::debug!("{child} left");
+        }
         Ended::Exited(code) => tracing::error!("Worker (pid:{pid}) exited with code {code}."),
-        Ended::Killed(Signal::SIGKILL) if child.killed => {
+        Ended::Killed(Signal::SIGKILL) if child.is_killed() => {
             tracing::error!("Worker (pid:{pid}) was sent SIGKILL!");
         }
         Ended::Killed(Signal::SIGKILL) => {

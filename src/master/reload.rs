@@ -1,6 +1,7 @@
 //! An edition: one reading of the configuration, with the sockets and the generation of workers that belong to it. A
 //! reload makes a new one beside the old; only when all its workers are ready does it take the old one's place.
 
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
@@ -123,6 +124,9 @@ impl Master {
         let workers = config.workers;
         match self.current.next(config, workers, self.newest) {
             Ok(edition) => {
+                if let Err(error) = give_logs_away(&edition.config, &edition.identity) {
+                    tracing::error!("cannot give the logs to the workers' user: {error}");
+                }
                 self.workers = workers;
                 self.respawn.healthy();
                 self.coming = Some(edition);
@@ -164,7 +168,7 @@ impl Master {
         let until = now + GRACE_MARGIN;
         for child in self.children.iter_mut() {
             if child.generation == edition.generation {
-                child.quit(until);
+                child.dismiss(until);
             }
         }
     }
@@ -181,6 +185,22 @@ pub(crate) fn identity(config: &Config) -> Result<Identity, String> {
         config.initgroups,
     )
     .map_err(|error| error.to_string())
+}
+
+/// Workers of another identity must be able to reopen the logs that the master made.
+///
+/// # Errors
+/// Those of open(2), chown(2).
+pub(crate) fn give_logs_away(config: &Config, identity: &Identity) -> io::Result<()> {
+    let (user, group) = identity.owner();
+    if user.is_none() && group.is_none() {
+        return Ok(());
+    }
+    crate::log::chown(user, group)?;
+    match &config.accesslog {
+        Some(log) => crate::log::prepare_access(log, user, group),
+        None => Ok(()),
+    }
 }
 
 /// How sockets are made under `config`.

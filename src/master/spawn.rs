@@ -73,10 +73,11 @@ impl Master {
             return Ok(());
         };
         let generation = edition.generation;
-        let heartbeat = Heartbeat::create(&edition.worker_tmp_dir()).map_err(|error| {
-            let dir = edition.worker_tmp_dir();
-            io::Error::other(format!("no heartbeat file in {}: {error}", dir.display()))
-        })?;
+        let heartbeat = Heartbeat::create(&edition.worker_tmp_dir(), edition.identity.owner())
+            .map_err(|error| {
+                let dir = edition.worker_tmp_dir();
+                io::Error::other(format!("no heartbeat file in {}: {error}", dir.display()))
+            })?;
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;

@@ -147,3 +147,20 @@ fn workers_whose_master_died_leave_within_a_second() {
         assert!(idle.closes_within(secs(1)));
     }
 }
+
+/// The end of file on its channel cannot reach it: the kernel ends it.
+#[test]
+fn a_worker_that_is_stuck_in_its_app_leaves_with_its_master_too() {
+    let server = Rgun::app("wsgi:app").args(["-k", "sync"]).start();
+    let worker = server.wait_for_workers(1)[0];
+    let _stuck = server.get("/spin").in_background();
+    server.wait_for_line("spinning");
+    server.signal(Signal::SIGKILL);
+    let killed = Instant::now();
+    until("the worker is gone", patience(), || !process::alive(worker));
+    assert!(
+        killed.elapsed() < secs(1) + millis(500),
+        "{:?}",
+        killed.elapsed()
+    );
+}

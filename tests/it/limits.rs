@@ -161,10 +161,20 @@ fn sleeps(pids: &[i32]) -> u64 {
 
 #[test]
 fn one_connection_wakes_one_worker() {
+    one_wakes_for_each_connection("builtin:hello", "auto");
+}
+
+/// gevent's hub waits there, in an epoll of its own.
+#[test]
+fn one_connection_wakes_one_gevent_worker() {
+    one_wakes_for_each_connection("wsgi:app", "gevent");
+}
+
+fn one_wakes_for_each_connection(app: &str, driver: &str) {
     let _quiet = quiet();
-    let server = Rgun::app("builtin:hello").workers(9).start();
+    let server = Rgun::app(app).args(["-k", driver]).workers(9).start();
     let workers = server.wait_for_workers(9);
-    assert_eq!(server.get("/").response().status(), 200);
+    assert_eq!(server.get("/hello").response().status(), 200);
 
     // What they do by themselves: heartbeats and the like.
     let before = sleeps(&workers);
@@ -174,7 +184,7 @@ fn one_connection_wakes_one_worker() {
     let (before, started) = (sleeps(&workers), Instant::now());
     for _ in 0..200 {
         let mut client = server.connect();
-        let answer = client.ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = client.ask("GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         assert_eq!(answer.status(), 200);
         assert!(client.closes_within(secs(5)));
     }

@@ -213,3 +213,17 @@ fn the_backlog_holds_what_comes_while_no_worker_accepts() {
         assert_eq!(client.response().status(), 200);
     }
 }
+
+/// systemd's protocol (`sd_listen_fds(3)`): the sockets come from a socket manager, the configured addresses do not count.
+#[test]
+fn sockets_of_a_socket_manager_are_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+    let server = Rgun::app("builtin:hello")
+        .stdin(OwnedFd::from(listener))
+        .wrapped(["sh", "-c", script, "sh"])
+        .start();
+    assert_eq!(server.port(), address.port());
+    assert_eq!(server.get("/").response().status(), 200);
+}

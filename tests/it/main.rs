@@ -12,6 +12,7 @@ mod faults;
 mod heartbeat;
 mod http;
 mod http_vectors;
+mod identity;
 mod layers;
 mod limits;
 mod listeners;

@@ -1,18 +1,20 @@
 //! Listening sockets: bound or adopted by the master, which keeps them; handed to workers as duplicates.
 
+mod inherited;
+mod open;
+
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket, Type};
 
 use crate::config::Bind;
+use open::{open_abstract, open_tcp, open_unix, refused, resolve, tcp};
+
+pub(crate) use inherited::Inherited;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -262,201 +264,6 @@ impl Bound {
     }
 }
 
-/// Sockets that another process opened for us, not yet matched with addresses.
-#[derive(Debug, Default)]
-pub(crate) struct Inherited(Vec<Socket>);
-
-impl Inherited {
-    /// Owns the descriptors with these numbers.
-    ///
-    /// # Errors
-    /// EBADF.
-    pub(crate) fn adopt(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<Self> {
-        let sockets = numbers
-            .into_iter()
-            .map(|number| Ok(crate::os::fds::adopt(number)?.into()))
-            .collect::<io::Result<Vec<Socket>>>()?;
-        for socket in &sockets {
-            socket.set_cloexec(true)?;
-        }
-        Ok(Self(sockets))
-    }
-
-    /// Whether there are none (left).
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Takes those that listen on `bind`; `None` where there is none. `fd://N` is matched by its number.
-    pub(crate) fn take(&mut self, bind: &Bind, options: &Options) -> Option<io::Result<Bound>> {
-        let (mine, others) = std::mem::take(&mut self.0)
-            .into_iter()
-            .partition::<Vec<_>, _>(|socket| match bind {
-                Bind::Fd(number) => socket.as_raw_fd() == *number,
-                Bind::Tcp { .. } | Bind::Unix(_) | Bind::Abstract(_) => socket
-                    .local_addr()
-                    .is_ok_and(|address| Bound::serves(&address, bind)),
-            });
-        self.0 = others;
-        (!mine.is_empty()).then(|| Bound::adopt(bind, mine, options))
-    }
-
-    /// Takes every one, each under its own address: a socket manager's word counts for more than the configuration's.
-    ///
-    /// # Errors
-    /// Not a listening stream socket.
-    pub(crate) fn take_all(&mut self, options: &Options) -> io::Result<Vec<Bound>> {
-        let options = Options {
-            slots: None,
-            ..options.clone()
-        };
-        std::mem::take(&mut self.0)
-            .into_iter()
-            .map(|socket| {
-                let bind = Bind::Fd(socket.as_raw_fd());
-                Bound::adopt(&bind, vec![socket], &options)
-            })
-            .collect()
-    }
-}
-
-fn open_tcp(bind: &Bind, host: &str, port: u16, options: &Options) -> Result<Bound, BindError> {
-    let shown = || Shown(format!("('{host}', {port})"));
-    let address = resolve(host, port).map_err(|error| BindError::Impossible(shown(), error))?;
-    let reuse_port = options.slots.is_some();
-    let first = tcp(address, reuse_port, options).map_err(|error| refused(&address, error))?;
-    // With port 0 the others follow the first to the port that it got.
-    let local = first
-        .local_addr()
-        .map_err(|error| BindError::Impossible(shown(), error))?;
-    let url = url(&local);
-    let mut bound = Bound {
-        bind: bind.clone(),
-        kind: Kind::Tcp,
-        url,
-        sockets: vec![first],
-        per_slot: reuse_port,
-        made: None,
-    };
-    bound.fit(options.slots.unwrap_or(1), options)?;
-    Ok(bound)
-}
-
-/// The first address of a name, IPv4 before IPv6.
-fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
-    let mut found: Vec<_> = (host, port).to_socket_addrs()?.collect();
-    found.sort_by_key(SocketAddr::is_ipv6);
-    found
-        .first()
-        .copied()
-        .ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-fn tcp(address: SocketAddr, reuse_port: bool, options: &Options) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if reuse_port {
-        socket.set_reuse_port(true)?;
-    }
-    // Accepted sockets inherit it: no system call for each connection (tcp(7)).
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog(options))?;
-    Ok(socket)
-}
-
-fn refused(address: &SocketAddr, error: io::Error) -> BindError {
-    let shown = Shown(format!("('{}', {})", address.ip(), address.port()));
-    if error.kind() == io::ErrorKind::AddrInUse {
-        BindError::InUse(shown)
-    } else {
-        BindError::Impossible(shown, error)
-    }
-}
-
-fn open_unix(bind: &Bind, path: &Path, options: &Options) -> Result<Bound, BindError> {
-    let impossible = |error| BindError::Impossible(Shown(path.display().to_string()), error);
-    let address = SockAddr::unix(path).map_err(impossible)?;
-    if let Ok(found) = std::fs::symlink_metadata(path) {
-        if !found.file_type().is_socket() {
-            return Err(BindError::NotASocket(path.to_path_buf()));
-        }
-        // Somebody answers: it is live, and not ours to take away. Nobody: left by a server that was killed.
-        let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(impossible)?;
-        probe.set_nonblocking(true).map_err(impossible)?;
-        match probe.connect(&address) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path).map_err(impossible)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(impossible(error));
-            }
-            // Connected, or its queue is full: live.
-            Ok(()) | Err(_) => {
-                return Err(BindError::InUse(Shown(path.display().to_string())));
-            }
-        }
-    }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(impossible)?;
-    socket.set_nonblocking(true).map_err(impossible)?;
-    let before = umask(Mode::from_bits_truncate(options.umask));
-    let result = socket.bind(&address);
-    umask(before);
-    result.map_err(impossible)?;
-    let made = inode(path).map(|inode| (path.to_path_buf(), inode));
-    let bound = Bound {
-        bind: bind.clone(),
-        kind: Kind::Unix,
-        url: format!("unix:{}", path.display()),
-        sockets: vec![socket],
-        per_slot: false,
-        made,
-    };
-    let given = (|| {
-        let (uid, gid) = options.owner;
-        if uid.is_some() || gid.is_some() {
-            nix::unistd::chown(path, uid, gid)?;
-        }
-        bound.sockets[0].listen(backlog(options))
-    })();
-    if let Err(error) = given {
-        bound.remove_path();
-        return Err(impossible(error));
-    }
-    Ok(bound)
-}
-
-fn open_abstract(bind: &Bind, name: &[u8], options: &Options) -> Result<Bound, BindError> {
-    let text = format!("@{}", String::from_utf8_lossy(name));
-    let open = || {
-        let mut path = vec![0];
-        path.extend_from_slice(name);
-        let address = SockAddr::unix(std::ffi::OsStr::from_bytes(&path))?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address)?;
-        socket.listen(backlog(options))?;
-        Ok(socket)
-    };
-    let socket = open().map_err(|error: io::Error| {
-        if error.kind() == io::ErrorKind::AddrInUse {
-            BindError::InUse(Shown(text.clone()))
-        } else {
-            BindError::Impossible(Shown(text.clone()), error)
-        }
-    })?;
-    Ok(Bound {
-        bind: bind.clone(),
-        kind: Kind::Unix,
-        url: format!("unix:{text}"),
-        sockets: vec![socket],
-        per_slot: false,
-        made: None,
-    })
-}
-
 fn url(address: &SockAddr) -> String {
     if let Some(address) = address.as_socket() {
         format!("http://{address}")
@@ -482,6 +289,10 @@ fn inode(path: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use socket2::Domain;
+
     use super::*;
 
     fn options() -> Options {
@@ -621,7 +432,7 @@ mod tests {
             .iter()
             .map(|s| s.try_clone().unwrap())
             .collect();
-        let mut inherited = Inherited(copies);
+        let mut inherited = Inherited::from_sockets(copies);
         assert!(
             inherited
                 .take(&local(port.wrapping_add(1)), &options)
