@@ -75,7 +75,11 @@ fn interpreter(environment: Option<&OsStr>) -> PathBuf {
 /// the package itself.
 fn library(executable: &Path, exists: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let directory = executable.parent()?;
-    [Some(directory), directory.parent()]
+    let of_cargo = directory
+        .file_name()
+        .is_some_and(|name| name == "deps" || name == "examples");
+    let above = if of_cargo { directory.parent() } else { None };
+    [Some(directory), above]
         .into_iter()
         .flatten()
         .map(|directory| directory.join(LIBRARY))
@@ -109,6 +113,6 @@ mod tests {
             Some(debug.clone())
         );
         assert_eq!(found("/t/debug/examples/axum", "/t/debug"), Some(debug));
-        assert_eq!(found("/usr/bin/rgun-async", "/t/debug"), None);
+        assert_eq!(found("/usr/bin/rgun-async", "/usr"), None);
     }
 }

@@ -8,7 +8,9 @@
 )]
 
 use std::ffi::c_int;
+use std::fs::File;
 use std::mem::ManuallyDrop;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 use std::thread::ThreadId;
 
@@ -139,6 +141,17 @@ impl Drop for Lent {
             unsafe { ManuallyDrop::drop(&mut self.object) };
         }
     }
+}
+
+/// A descriptor of our own for a file that Python has open, and may close at any time.
+pub(super) fn duplicate(descriptor: RawFd) -> Option<File> {
+    if descriptor < 0 {
+        return None;
+    }
+    // SAFETY: not -1; the file object that told it lives during the call, and `dup` of a descriptor that is not open
+    // fails and harms nothing.
+    let theirs = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    theirs.try_clone_to_owned().ok().map(File::from)
 }
 
 /// A copy of the context variables, in which one request runs.

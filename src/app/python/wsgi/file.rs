@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +11,7 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::app::python::object::Ref;
+use crate::app::python::object::{Ref, duplicate};
 
 /// What is read from a file at once.
 const BLOCK: u64 = 128 * 1024;
@@ -150,27 +149,6 @@ impl Blocks {
         self.next += u64::try_from(got).unwrap_or(0);
         Ok(Some(block.freeze()))
     }
-}
-
-/// A descriptor of our own for the file: Python may close its one.
-fn duplicate(descriptor: i32) -> Option<File> {
-    borrow(descriptor)?
-        .try_clone_to_owned()
-        .ok()
-        .map(File::from)
-}
-
-#[expect(
-    unsafe_code,
-    reason = "a Python file object gives its descriptor as a number"
-)]
-fn borrow<'fd>(descriptor: i32) -> Option<BorrowedFd<'fd>> {
-    if descriptor < 0 {
-        return None;
-    }
-    // SAFETY: not -1. Python's file object, which lives during the call, keeps it open; `dup` of one that is not
-    // open fails and harms nothing.
-    Some(unsafe { BorrowedFd::borrow_raw(descriptor) })
 }
 
 /// Python's own readers of files.
