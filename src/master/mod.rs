@@ -207,7 +207,8 @@ impl Master {
 
     /// Asks the phase, and does what it says; true for the end.
     fn on(&mut self, event: Event, now: Instant) -> bool {
-        let graceful = self.current.config.graceful_timeout;
+        // A worker has a moment after its own deadline for what an app does at its end.
+        let graceful = self.current.config.graceful_timeout + GRACE_MARGIN;
         let (phase, action) = self.phase.on(event, now, graceful);
         self.phase = phase;
         match action {
@@ -379,7 +380,7 @@ impl Master {
     fn drain_all(&mut self) {
         self.coming = None;
         self.close_listeners();
-        let until = self.phase.deadline().unwrap_or_else(Instant::now) + GRACE_MARGIN;
+        let until = self.phase.deadline().unwrap_or_else(Instant::now);
         self.children
             .iter_mut()
             .for_each(|child| child.drain(until));
