@@ -133,8 +133,8 @@ def wrk(process: subprocess.Popen, url: str, core: int | None, threads: int, con
     return Result(
         requests=requests,
         per_second=float(find(r"Requests/sec:\s+([\d.]+)")),
-        p50=milliseconds(find(r"50%\s+(\S+)", "0ms")),
-        p99=milliseconds(find(r"99%\s+(\S+)", "0ms")),
+        p50=milliseconds(find(r"\n +50%\s+(\S+)", "0ms")),
+        p99=milliseconds(find(r"\n +99%\s+(\S+)", "0ms")),
         longest=milliseconds(find(r"Latency\s+\S+\s+\S+\s+(\S+)", "0ms")),
         failures=errors if requests else max(errors, 1),
         cpu_us=used * 1e6 / requests if requests else 0.0,
