@@ -127,9 +127,13 @@ impl Master {
                 if let Err(error) = give_logs_away(&edition.config, &edition.identity) {
                     tracing::error!("cannot give the logs to the workers' user: {error}");
                 }
-                self.workers = workers;
                 self.respawn.healthy();
                 self.coming = Some(edition);
+                if self.workers == 0 {
+                    // At rest (WINCH) there is no generation to go on with.
+                    self.commit_reload(now);
+                }
+                self.workers = workers;
             }
             Err(mistakes) => {
                 let mistakes = mistakes.join("; ");

@@ -547,6 +547,13 @@ fn the_daemon_leaves_and_can_be_stopped_by_its_pidfile() {
     until("a worker again", patience(), || {
         process::children(pid).len() == 1
     });
+    assert_eq!(Client::connect(&address).get("/").status(), 200);
+    let text = fs::read_to_string(&log).expect("the log");
+    assert_eq!(
+        text.matches("Booting worker with pid").count(),
+        2,
+        "none of the generation that rests comes back"
+    );
     process::signal(pid, Signal::SIGTERM);
     until("the daemon ends", patience(), || !process::alive(pid));
     assert!(!pidfile.exists());
