@@ -208,7 +208,7 @@ fn remove(pidfile: Option<&Pidfile>) {
     }
 }
 
-/// On HUP: the same command line and variables, and the file as it is now. What is `Live` is put to use.
+/// On HUP: the same command line and variables, and the file as it is now.
 fn read_again(
     program: &Program,
     sources: &Sources,
@@ -216,8 +216,6 @@ fn read_again(
 ) -> Result<Config, String> {
     let loaded = cli::load(program, sources).map_err(|outcome| outcome.to_string())?;
     let config = loaded.config;
-    crate::log::reconfigure(&config.errorlog, config.loglevel)
-        .map_err(|error| format!("cannot open the error log {}: {error}", config.errorlog))?;
     let plan = current.plan(&config);
     if !plan.restart.is_empty() {
         tracing::warn!(

@@ -42,7 +42,7 @@ const PARENT_LOOK: Duration = Duration::from_millis(500);
 /// Workers that may die in a row, none ever ready, before a start is given up.
 const BOOT_DEATHS: u32 = 3;
 
-/// Reads the configuration again and puts what is `Live` in it to use, given the one in force; or all that is wrong.
+/// Reads the configuration again, given the one in force; or tells all that is wrong.
 pub(crate) type ReadConfig = Box<dyn Fn(&Config) -> Result<Config, String>>;
 
 /// What the master is made of.

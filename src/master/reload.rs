@@ -124,6 +124,14 @@ impl Master {
         let workers = config.workers;
         match self.current.next(config, workers, self.newest) {
             Ok(edition) => {
+                let log = &edition.config.errorlog;
+                if let Err(error) = crate::log::reconfigure(log, edition.config.loglevel) {
+                    edition.remove_paths_not_in(&self.current);
+                    tracing::error!(
+                        "Reload failed, nothing has changed: cannot open the error log {log}: {error}"
+                    );
+                    return;
+                }
                 if let Err(error) = give_logs_away(&edition.config, &edition.identity) {
                     tracing::error!("cannot give the logs to the workers' user: {error}");
                 }
@@ -168,6 +176,13 @@ impl Master {
         };
         tracing::error!("Reload abandoned ({why}): the workers from before go on.");
         edition.remove_paths_not_in(&self.current);
+        let before = &self.current.config;
+        if let Err(error) = crate::log::reconfigure(&before.errorlog, before.loglevel) {
+            tracing::error!(
+                "cannot return to the error log {}: {error}",
+                before.errorlog
+            );
+        }
         self.workers = self.current.config.workers;
         let until = now + GRACE_MARGIN;
         for child in self.children.iter_mut() {
