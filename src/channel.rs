@@ -63,6 +63,24 @@ impl Order {
     }
 }
 
+/// What kind of Python app it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// WSGI (PEP 3333).
+    Wsgi,
+    /// ASGI 3.
+    Asgi,
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wsgi => "WSGI",
+            Self::Asgi => "ASGI",
+        })
+    }
+}
+
 /// What a worker tells the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
@@ -70,6 +88,9 @@ pub(crate) enum Report {
     Ready,
     /// No longer accepting; finishing (told by a worker that leaves of its own accord).
     Draining,
+    /// The app turned out to be of another kind than the worker had been made for: it leaves, for its successor to be
+    /// made for this one.
+    Is(Interface),
 }
 
 impl Report {
@@ -78,6 +99,8 @@ impl Report {
         match self {
             Self::Ready => b'r',
             Self::Draining => b'd',
+            Self::Is(Interface::Wsgi) => b'w',
+            Self::Is(Interface::Asgi) => b'a',
         }
     }
 
@@ -86,6 +109,8 @@ impl Report {
         match byte {
             b'r' => Some(Self::Ready),
             b'd' => Some(Self::Draining),
+            b'w' => Some(Self::Is(Interface::Wsgi)),
+            b'a' => Some(Self::Is(Interface::Asgi)),
             _ => None,
         }
     }
@@ -100,6 +125,8 @@ pub struct WorkerContext {
     pub generation: Generation,
     /// The configuration of that generation.
     pub config: Rc<Config>,
+    /// What kind of app an earlier worker of this generation found, where the configuration leaves it open.
+    pub(crate) interface: Option<Interface>,
     /// What to accept from.
     pub(crate) listeners: Vec<Listener>,
     /// The worker's end of the socket pair.

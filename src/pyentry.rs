@@ -67,7 +67,7 @@ fn parts(
     }
     let hooks = interpreter.fork_hooks();
     Ok(Parts {
-        kind: interpreter.resolve(config.worker_class).to_string(),
+        kind: interpreter.resolve(config, None).to_string(),
         worker_main: Box::new(move |context| work(interpreter, context)),
         check: Box::new(move |config| check(interpreter, config)),
         hooks: Hooks {
@@ -88,7 +88,11 @@ fn work(interpreter: Interpreter, context: WorkerContext) -> Exit {
             None => Exit::AppLoad,
         };
     }
-    match interpreter.resolve(config.worker_class) {
+    match interpreter.resolve(&config, context.interface) {
+        WorkerClass::Gthread | WorkerClass::Asgi => {
+            tracing::error!("this worker class is not here yet");
+            Exit::AppLoad
+        }
         WorkerClass::Gevent => worker::run(context, GeventHost::new(interpreter)),
         WorkerClass::Sync | WorkerClass::Auto => {
             worker::run(context, SyncHost::new(interpreter))

@@ -322,6 +322,7 @@ fn first_edition(
         bound,
         identity,
         proven: false,
+        interface: None,
     }))
 }
 

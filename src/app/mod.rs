@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::Notify;
 
-use crate::channel::WorkerContext;
+use crate::channel::{Interface, WorkerContext};
 use crate::error::{AnyError, Exit};
 
 mod body;
@@ -84,6 +84,9 @@ pub enum BootError {
     /// The app's name leads nowhere: exit code 4.
     #[error("{0}")]
     Load(String),
+    /// The app is of this kind, and the worker was made for another: no failure, the master makes another worker.
+    #[error("the app is an {0} app")]
+    Is(Interface),
 }
 
 impl BootError {
@@ -93,6 +96,7 @@ impl BootError {
         match self {
             Self::Boot(_) => Exit::WorkerBoot,
             Self::Load(_) => Exit::AppLoad,
+            Self::Is(_) => Exit::Done,
         }
     }
 }

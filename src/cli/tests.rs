@@ -146,20 +146,12 @@ fn platform_variables_change_defaults_where_they_are_not_empty() {
 #[test]
 fn all_mistakes_are_told_at_once_with_their_sources() {
     let start = Start::new()
-        .file("wokers = 9\ntimeout = \"soon\"\n\nthreads = 4\n[server]\na = 1\n")
+        .file("wokers = 9\ntimeout = \"soon\"\n\nlogger_class = 4\n[server]\na = 1\n")
         .env("WEB_CONCURRENCY", "many")
         .env("RGUN_BACKLOG", "-1")
         .env("RGUN_CMD_ARGS", "--keep-alive never");
     let words = [
-        "-w",
-        "0",
-        "--preload",
-        "-b",
-        ":1",
-        "-b",
-        ":1",
-        "--chdir",
-        "nowhere",
+        "-w", "0", "--spew", "-b", ":1", "-b", ":1", "--chdir", "nowhere",
     ];
     assert_eq!(
         start.mistakes(&words),
@@ -167,11 +159,11 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
             "WEB_CONCURRENCY: \"many\": must be a whole number from 1 to 1024, or auto".to_owned(),
             "rgun.toml:1: \"wokers\" is no setting; did you mean workers?".to_owned(),
             "rgun.toml:2: timeout = \"soon\": must be seconds from 0 up, or with a unit: 30, 0.5, 500ms, 2m, 1h (at most a year)".to_owned(),
-            "rgun.toml:4: threads is not here: a worker has one thread; use --worker-class gevent for apps that wait, or more --workers".to_owned(),
+            "rgun.toml:4: logger_class is not here: logs are not written by Python; see --error-logfile, --log-level and --access-logformat".to_owned(),
             "rgun.toml:5: \"server\" is no setting; settings stand at the top of the file, in no table".to_owned(),
             "RGUN_BACKLOG: \"-1\": must be a whole number from 1 to 2147483647".to_owned(),
             "RGUN_CMD_ARGS --keep-alive: \"never\": must be seconds from 0 up, or with a unit: 30, 0.5, 500ms, 2m, 1h (at most a year)".to_owned(),
-            "--preload: is not here: the app is loaded in each worker after the fork, so that a reload gets the new code".to_owned(),
+            "--spew: is not here: use a tracer of your language on the worker".to_owned(),
             "--workers: \"0\": must be a whole number from 1 to 1024, or auto".to_owned(),
             "No application module specified.".to_owned(),
             "--bind: \"0.0.0.0:1\": is there twice".to_owned(),
@@ -427,12 +419,16 @@ fn worker_classes_of_gunicorn_are_understood() {
     }
     assert_eq!(class("gunicorn.workers.sync.SyncWorker"), WorkerClass::Sync);
     for name in [
-        "gthread",
-        "eventlet",
-        "tornado",
-        "uvicorn.workers.UvicornWorker",
         "asgi",
+        "uvicorn.workers.UvicornWorker",
+        "uvicorn_worker.UvicornH11Worker",
     ] {
+        assert_eq!(class(name), WorkerClass::Asgi, "{name}");
+    }
+    for name in ["gthread", "gunicorn.workers.gthread.ThreadWorker"] {
+        assert_eq!(class(name), WorkerClass::Gthread, "{name}");
+    }
+    for name in ["eventlet", "tornado", "aiohttp.GunicornWebWorker"] {
         let mistakes = Start::new().mistakes(&["app", "-k", name]);
         assert!(mistakes[0].contains("gevent"), "{mistakes:?}");
     }

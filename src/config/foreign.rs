@@ -46,16 +46,11 @@ const fn key(name: &'static str, answer: &'static str) -> Foreign {
     refuse(name, &[], Takes::Value, answer)
 }
 
-const THREADS: &str = "is not here: a worker has one thread; use --worker-class gevent for apps that wait, or more --workers";
-const RELOAD: &str = "is not here: send HUP to the master when the code has changed";
 const SPEW: &str = "is not here: use a tracer of your language on the worker";
-const PRELOAD: &str = "is not here: the app is loaded in each worker after the fork, so that a reload gets the new code";
 const PASTE: &str =
     "is not here: PasteDeploy files are not read; name a callable, such as MODULE:CALLABLE";
 const HTTP_PARSER: &str = "is not here: there is one HTTP parser";
 const STRICT: &str = "is not here: requests are read strictly by RFC 9112";
-const ASGI: &str = "is not here yet: ASGI apps cannot be served";
-const WEBSOCKET: &str = "is not here yet: WebSockets are not served";
 const PROXY: &str = "is not here yet: the PROXY protocol is not read; use X-Forwarded headers and --forwarded-allow-ips";
 const UWSGI: &str =
     "is not here yet: the uwsgi protocol is not served; let the proxy speak HTTP";
@@ -76,33 +71,8 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         "config",
         "names the configuration file on the command line only: --config",
     ),
-    refuse("threads", &["--threads"], Takes::Value, THREADS),
-    refuse("asgi_loop", &["--asgi-loop"], Takes::Value, ASGI),
-    refuse("asgi_lifespan", &["--asgi-lifespan"], Takes::Value, ASGI),
-    refuse(
-        "asgi_disconnect_grace_period",
-        &["--asgi-disconnect-grace-period"],
-        Takes::Value,
-        ASGI,
-    ),
-    refuse("root_path", &["--root-path"], Takes::Value, ASGI),
-    refuse(
-        "websocket_max_message_size",
-        &["--websocket-max-message-size"],
-        Takes::Value,
-        WEBSOCKET,
-    ),
     refuse("http_parser", &["--http-parser"], Takes::Value, HTTP_PARSER),
-    refuse("reload", &["--reload"], Takes::Nothing, RELOAD),
-    refuse("reload_engine", &["--reload-engine"], Takes::Value, RELOAD),
-    refuse(
-        "reload_extra_files",
-        &["--reload-extra-file"],
-        Takes::Value,
-        RELOAD,
-    ),
     refuse("spew", &["--spew"], Takes::Nothing, SPEW),
-    refuse("preload_app", &["--preload"], Takes::Nothing, PRELOAD),
     Foreign {
         name: "sendfile",
         flags: &["--no-sendfile"],

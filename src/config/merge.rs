@@ -181,6 +181,7 @@ impl Merge {
         for (variable, name) in [
             ("PORT", "bind"),
             ("WEB_CONCURRENCY", "workers"),
+            ("SCRIPT_NAME", "root_path"),
             ("FORWARDED_ALLOW_IPS", "forwarded_allow_ips"),
         ] {
             let Some(value) = variable_of(env, variable) else {

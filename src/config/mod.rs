@@ -23,7 +23,10 @@ pub use declare::{Reload, Setting};
 pub use kind::Form;
 pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
-pub use value::{AllowList, AppPath, HeaderMapping, LogLevel, LogTarget, WorkerClass};
+pub use value::{
+    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
+    ReloadEngine, WorkerClass,
+};
 
 pub(crate) use foreign::{FOREIGN, Takes};
 pub(crate) use generate::print;

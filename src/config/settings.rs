@@ -10,7 +10,10 @@ use super::kind::{
     Workers,
 };
 use super::list::{Many, Maybe, Networks, Pairs};
-use super::value::{AllowList, AppPath, HeaderMapping, LogLevel, LogTarget, WorkerClass};
+use super::value::{
+    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
+    ReloadEngine, WorkerClass,
+};
 
 /// Gunicorn's format of the access log.
 const ACCESS_LOG_FORMAT: &str =
@@ -82,16 +85,30 @@ settings! {
         workers: usize as Workers = 1,
             ["-w", "--workers"] COUNT, on_reload Live;
 
-        /// How a worker runs a Python app: auto, sync or gevent.
+        /// How a worker runs a Python app: auto, sync, gevent, gthread or asgi.
         ///
-        /// sync serves one request at a time, gevent each in a greenlet; auto takes gevent where Python can import it,
-        /// else sync.
+        /// sync serves one request at a time, gevent each in a greenlet, gthread each in a thread, asgi serves ASGI apps.
+        /// auto takes asgi for an ASGI app; for a WSGI app gthread where `threads` is more than 1, else gevent where Python
+        /// can import it, else sync. Class names of Gunicorn and uvicorn are understood.
         worker_class: WorkerClass as Word<WorkerClass> = WorkerClass::Auto,
             ["-k", "--worker-class"] CLASS, on_reload NewWorkers;
 
         /// The most connections one worker holds open at a time; past it the kernel's backlog queues.
         worker_connections: usize as Whole<usize, 1, 1_000_000> = 1000,
             ["--worker-connections"] COUNT, on_reload NewWorkers;
+
+        /// Threads that a gthread worker has from its start. More than 1 makes gthread of sync, and of auto for a WSGI app.
+        threads: usize as Whole<usize, 1, 10_000> = 1,
+            ["--threads"] COUNT, on_reload NewWorkers;
+
+        /// Threads that a gthread worker may have; beyond `threads` they are started while requests wait. 0 is no more than
+        /// `threads`.
+        max_threads: usize as Whole<usize, 0, 10_000> = 0,
+            ["--max-threads"] COUNT, on_reload NewWorkers;
+
+        /// Load the app in the master, before the workers are forked: they share its memory. HUP takes no new code then.
+        preload_app: bool as Switch = false,
+            ["--preload"] BOOL, on_reload Restart;
 
         /// A worker is replaced after this many requests; 0 is never.
         max_requests: u64 as Whole<u64, 0, { u64::MAX }> = 0,
@@ -154,6 +171,42 @@ settings! {
         /// The longest request body, in bytes: 413 above; 0 is no limit.
         limit_request_body: u64 as Bytes<u64, { u64::MAX }> = 1 << 30,
             ["--limit-request-body"] BYTES, on_reload NewWorkers;
+    }
+
+    section "ASGI and WebSocket" {
+        /// The event loop of an ASGI app: auto, asyncio or uvloop; auto takes uvloop where Python can import it.
+        asgi_loop: AsgiLoop as Word<AsgiLoop> = AsgiLoop::Auto,
+            ["--asgi-loop"] LOOP, on_reload NewWorkers;
+
+        /// Whether an ASGI app is told of the worker's start and end: auto where it supports that, on, or off.
+        asgi_lifespan: AsgiLifespan as Word<AsgiLifespan> = AsgiLifespan::Auto,
+            ["--asgi-lifespan"] HOW, on_reload NewWorkers;
+
+        /// How long an ASGI app may go on with a request whose client has left, until its task is cancelled; 0 is at once.
+        asgi_disconnect_grace_period: Duration as Seconds = seconds(3),
+            ["--asgi-disconnect-grace-period"] SECONDS, on_reload NewWorkers;
+
+        /// The path an ASGI app is mounted at (`root_path`); without it `$SCRIPT_NAME`, or none.
+        root_path: String as Text = String::new(),
+            ["--root-path"] PATH, on_reload NewWorkers;
+
+        /// The longest WebSocket message, in bytes, after decompression: it is closed with 1009 above.
+        websocket_max_message_size: u64 as Bytes<u64, { u64::MAX }> = 16 << 20,
+            ["--websocket-max-message-size"] BYTES, on_reload NewWorkers;
+    }
+
+    section "Development" {
+        /// Reload when the app's code changes on disk.
+        reload: bool as Switch = false,
+            ["--reload"] BOOL, on_reload Restart;
+
+        /// How changes are seen: auto, poll or inotify.
+        reload_engine: ReloadEngine as Word<ReloadEngine> = ReloadEngine::Auto,
+            ["--reload-engine"] ENGINE, on_reload Restart;
+
+        /// More files, or patterns such as `templates/*.html`, whose change is one of the code.
+        reload_extra_files: Vec<PathBuf> as Many<File> = Vec::new(),
+            ["--reload-extra-file"] FILE, on_reload Restart;
     }
 
     section "Proxies" {

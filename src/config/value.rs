@@ -121,12 +121,16 @@ words! {
     /// `-k`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     WorkerClass {
-        /// gevent where Python can import it, else sync.
+        /// asgi for an ASGI app, gthread where there are threads, gevent where Python can import it, else sync.
         Auto = "auto",
         /// One request at a time in each worker.
         Sync = "sync",
-        /// Each request in a greenlet; Python apps only.
+        /// Each request in a greenlet.
         Gevent = "gevent",
+        /// Each request in a thread.
+        Gthread = "gthread",
+        /// ASGI apps: each request in a task of an asyncio loop.
+        Asgi = "asgi",
     }
 }
 
@@ -145,23 +149,77 @@ impl FromStr for WorkerClass {
             "geventworker" | "gevent_pywsgi" | "gevent_wsgi" | "geventpywsgiworker" => {
                 Ok(Self::Gevent)
             }
-            "gthread" | "threadworker" => {
-                Err("is not here: a worker has one thread. Use gevent for apps that wait, or more --workers".to_owned())
-            }
+            "threadworker" => Ok(Self::Gthread),
+            // Of uvicorn, uvicorn-worker and Gunicorn itself.
+            "asgiworker" | "uvicornworker" | "uvicornh11worker" | "asyncio" | "uvloop" => Ok(Self::Asgi),
             "eventlet" | "eventletworker" => {
                 Err("is not here, and eventlet itself has ended. Use gevent".to_owned())
             }
             "tornado" | "tornadoworker" => {
-                Err("is not here: Tornado apps bring their own server. For a WSGI app use sync or gevent".to_owned())
+                Err("is not here: Tornado apps bring their own server. For a WSGI app use gevent or gthread, for an ASGI app asgi".to_owned())
             }
-            "asgi" | "asgiworker" | "uvicornworker" | "uvicornh11worker" | "aiohttp"
-            | "gunicornwebworker" | "gunicornuvloopwebworker" | "asyncio" | "uvloop" => {
-                Err("is not here yet: ASGI apps cannot be served. For a WSGI app use sync or gevent".to_owned())
+            "aiohttp" | "gunicornwebworker" | "gunicornuvloopwebworker" => {
+                Err("is not here: aiohttp apps bring their own server. For an ASGI app use asgi, for a WSGI app gevent".to_owned())
             }
             _ => Err(refuse_word(last, Self::NAMES)),
         }
     }
 }
+
+words! {
+    /// `--asgi-loop`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    AsgiLoop {
+        /// uvloop where Python can import it, else asyncio.
+        Auto = "auto",
+        /// The standard library's event loop.
+        Asyncio = "asyncio",
+        /// uvloop's.
+        Uvloop = "uvloop",
+    }
+}
+
+words! {
+    /// `--asgi-lifespan`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    AsgiLifespan {
+        /// Where the app supports it.
+        Auto = "auto",
+        /// The app must support it.
+        On = "on",
+        /// The app is not asked.
+        Off = "off",
+    }
+}
+
+words! {
+    /// `--reload-engine`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    ReloadEngine {
+        /// inotify where the system has it, else poll.
+        Auto = "auto",
+        /// Look at each file every second.
+        Poll = "poll",
+        /// The kernel tells.
+        Inotify = "inotify",
+    }
+}
+
+/// Reads a word of each of these enums.
+macro_rules! read_words {
+    ($($name:ident),+ $(,)?) => {$(
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                let word = text.trim().to_ascii_lowercase();
+                Self::named(&word).ok_or_else(|| refuse_word(&word, Self::NAMES))
+            }
+        }
+    )+};
+}
+
+read_words!(AsgiLoop, AsgiLifespan, ReloadEngine);
 
 words! {
     /// `--header-map`: what happens to header names with an underscore.

@@ -251,7 +251,9 @@ impl Children {
         child.life = match (report, child.life) {
             (Report::Ready, Life::Booting) => Life::Ready,
             (Report::Draining, Life::Booting | Life::Ready) => Life::Leaving(leave_by),
-            (Report::Ready | Report::Draining, life) => life,
+            // Its successor is started at once.
+            (Report::Is(_), Life::Booting) => Life::Leaving(leave_by),
+            (Report::Ready | Report::Draining | Report::Is(_), life) => life,
         };
         Some(child)
     }

@@ -187,6 +187,16 @@ impl Master {
                     self.respawn.healthy();
                 }
                 Report::Draining => tracing::debug!("{child} draining"),
+                Report::Is(interface) => {
+                    tracing::debug!("{child} found an {interface} app");
+                    let generation = child.generation;
+                    let editions = [Some(&mut self.current), self.coming.as_mut()];
+                    for edition in editions.into_iter().flatten() {
+                        if edition.generation == generation {
+                            edition.interface = Some(interface);
+                        }
+                    }
+                }
             }
             self.prove();
         }

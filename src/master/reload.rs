@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::{GRACE_MARGIN, Master};
-use crate::channel::Generation;
+use crate::channel::{Generation, Interface};
 use crate::config::{Bind, Config};
 use crate::listener::{BindError, Bound, Options};
 use crate::os::privilege::Identity;
@@ -22,6 +22,8 @@ pub(crate) struct Edition {
     pub(crate) identity: Identity,
     /// All its workers have been ready at once.
     pub(crate) proven: bool,
+    /// What its workers have found the app to be, where it was not what they were made for.
+    pub(crate) interface: Option<Interface>,
 }
 
 impl Edition {
@@ -73,6 +75,7 @@ impl Edition {
             bound,
             identity,
             proven: false,
+            interface: None,
         })
     }
 

@@ -90,6 +90,7 @@ impl Master {
             slot,
             generation,
             config: Rc::clone(&edition.config),
+            interface: edition.interface,
             listeners,
             channel: OwnedFd::from(theirs),
             heartbeat: heartbeat.share()?,

@@ -29,6 +29,12 @@ pub(crate) enum Told {
     Orphaned,
 }
 
+/// One byte to the master. A report that does not fit into the channel's buffer is lost with the master that does not read.
+pub(crate) fn tell(channel: &impl AsRawFd, report: Report) {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let _ = send(channel.as_raw_fd(), &[report.byte()], flags);
+}
+
 /// Both sources.
 pub(crate) struct Control {
     channel: UnixStream,
@@ -63,14 +69,10 @@ impl Control {
         })
     }
 
-    /// Tells the master. A report that does not fit into the channel's buffer is lost with the master that does not read.
+    /// Tells the master.
     pub(crate) fn report(&self, report: Report) {
         // Not by the runtime's socket: that one writes only once its readiness is known.
-        let _ = send(
-            self.channel.as_raw_fd(),
-            &[report.byte()],
-            MsgFlags::MSG_NOSIGNAL,
-        );
+        tell(&self.channel, report);
     }
 
     /// The next thing told. Cancel safe.

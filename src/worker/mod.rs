@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::app::{Ends, Host};
+use crate::app::{BootError, Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
@@ -62,10 +62,8 @@ fn boot<H: Host>(
     identity.map_err(|error| cannot_boot("cannot change to the user or group", &error))?;
     crate::os::orphan::leave_when_master_dies(context.master)
         .map_err(|error| cannot_boot("cannot watch the master's life", &error))?;
-    host.boot(context).map_err(|error| {
-        tracing::error!("{error}");
-        error.exit()
-    })?;
+    host.boot(context)
+        .map_err(|error| no_app(context, &error))?;
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all();
     let before = Before::look();
@@ -74,6 +72,15 @@ fn boot<H: Host>(
         .build_local(tokio::runtime::LocalOptions::default())
         .map_err(|error| cannot_boot("cannot build the runtime", &error))?;
     Ok((runtime, before.new_one()))
+}
+
+/// Tells why there is no app: the log, or the master where another worker can do better.
+fn no_app(context: &WorkerContext, error: &BootError) -> Exit {
+    match error {
+        BootError::Is(interface) => control::tell(&context.channel, Report::Is(*interface)),
+        BootError::Boot(_) | BootError::Load(_) => tracing::error!("{error}"),
+    }
+    error.exit()
 }
 
 fn cannot_boot(what: &str, error: &io::Error) -> Exit {
@@ -85,10 +92,7 @@ fn cannot_boot(what: &str, error: &io::Error) -> Exit {
 async fn serve<H: Host>(context: WorkerContext, host: Rc<H>, epoll: Option<Epoll>) -> Exit {
     let app = match host.load(&context).await {
         Ok(app) => app,
-        Err(error) => {
-            tracing::error!("{error}");
-            return error.exit();
-        }
+        Err(error) => return no_app(&context, &error),
     };
     let served = async {
         let worker = Worker::new(context, host, app, epoll)?;

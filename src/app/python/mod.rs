@@ -9,6 +9,7 @@
 
 mod gevent;
 mod gil;
+mod interface;
 mod load;
 mod object;
 mod pace;
@@ -22,6 +23,7 @@ use pyo3::prelude::*;
 
 use self::wsgi::{Multithread, Wsgi};
 use crate::app::BootError;
+use crate::channel::Interface;
 use crate::config::{AppPath, Config, WorkerClass};
 
 pub(crate) use self::gevent::GeventHost;
@@ -53,13 +55,40 @@ impl Interpreter {
         gil::FORK_HOOKS
     }
 
-    /// The driver for a worker class: `auto` is gevent where that is installed.
-    pub(crate) fn resolve(self, class: WorkerClass) -> WorkerClass {
-        match class {
-            WorkerClass::Auto if self.finds_gevent().unwrap_or(false) => WorkerClass::Gevent,
-            WorkerClass::Auto => WorkerClass::Sync,
-            WorkerClass::Sync | WorkerClass::Gevent => class,
+    /// The driver for the app: what `--worker-class` says, or by what the app is, seen or guessed.
+    ///
+    /// Gunicorn: more than one of `--threads` makes gthread of sync.
+    pub(crate) fn resolve(self, config: &Config, seen: Option<Interface>) -> WorkerClass {
+        let threads = config.threads.max(config.max_threads) > 1;
+        match config.worker_class {
+            WorkerClass::Sync if threads => WorkerClass::Gthread,
+            WorkerClass::Auto => match seen.or_else(|| self.guess(config)) {
+                Some(Interface::Asgi) => WorkerClass::Asgi,
+                Some(Interface::Wsgi) | None if threads => WorkerClass::Gthread,
+                Some(Interface::Wsgi) | None if self.finds("gevent").unwrap_or(false) => {
+                    WorkerClass::Gevent
+                }
+                Some(Interface::Wsgi) | None => WorkerClass::Sync,
+            },
+            class @ (WorkerClass::Sync
+            | WorkerClass::Gevent
+            | WorkerClass::Gthread
+            | WorkerClass::Asgi) => class,
         }
+    }
+
+    fn guess(self, config: &Config) -> Option<Interface> {
+        let Some(AppPath::Python { module, attribute }) = &config.wsgi_app else {
+            return None;
+        };
+        let mut directories = vec![config.chdir.clone().unwrap_or_default()];
+        directories.extend(config.pythonpath.iter().cloned());
+        let path = self.0.import("sys").and_then(|sys| sys.getattr("path"));
+        directories.extend(
+            path.and_then(|path| path.extract::<Vec<std::path::PathBuf>>())
+                .unwrap_or_default(),
+        );
+        interface::guess(module, attribute.as_deref(), &directories)
     }
 
     /// Loads the app as a worker would, for `--check-config`.
@@ -68,19 +97,20 @@ impl Interpreter {
     /// What a worker would fail of.
     pub(crate) fn check(self, config: &Config) -> Result<(), BootError> {
         self.prepare(config)?;
-        if self.resolve(config.worker_class) == WorkerClass::Gevent {
+        if self.resolve(config, None) == WorkerClass::Gevent {
             gevent::patch(self.0)?;
         }
-        self.load(config, Multithread::OneByOne).map(drop)
+        self.import(config).map(drop)
     }
 
-    fn finds_gevent(self) -> PyResult<bool> {
+    /// Whether Python could import `package`.
+    fn finds(self, package: &str) -> PyResult<bool> {
         // Not `importlib.util`, which imports threading; and nothing of gevent itself: the master has no use for it.
         let finder = self
             .0
             .import("importlib.machinery")?
             .getattr("PathFinder")?;
-        Ok(!finder.call_method1("find_spec", ("gevent",))?.is_none())
+        Ok(!finder.call_method1("find_spec", (package,))?.is_none())
     }
 
     fn token(self) -> Python<'static> {
@@ -93,7 +123,39 @@ impl Interpreter {
         load::extend_path(self.0, config.pythonpath.iter().map(AsRef::as_ref))
     }
 
+    /// The app, for a driver of WSGI apps.
     fn load(self, config: &Config, multithread: Multithread) -> Result<Wsgi, BootError> {
+        let app = self.import_as(config, Interface::Wsgi)?;
+        Wsgi::new(app, config, multithread).map_err(|error| load::boot(self.0, &error))
+    }
+
+    /// The app, where it is of this kind, or its kind cannot be seen.
+    ///
+    /// # Errors
+    /// As [`import`](Self::import); [`BootError::Is`] for another kind where the worker class was left open.
+    fn import_as(self, config: &Config, wanted: Interface) -> Result<object::Ref, BootError> {
+        let app = self.import(config)?;
+        let is = interface::of(&app).map_err(|error| load::boot(self.0, &error))?;
+        match is {
+            Some(is) if is != wanted && config.worker_class == WorkerClass::Auto => {
+                Err(BootError::Is(is))
+            }
+            Some(Interface::Asgi) if wanted == Interface::Wsgi => Err(BootError::Load(
+                "The application is an ASGI app: use --worker-class asgi or auto.".into(),
+            )),
+            Some(Interface::Wsgi) if wanted == Interface::Asgi => Err(BootError::Load(
+                "The application is a WSGI app: use --worker-class gevent, gthread, sync or auto."
+                    .into(),
+            )),
+            Some(_) | None => Ok(app),
+        }
+    }
+
+    /// Imports the app.
+    ///
+    /// # Errors
+    /// It cannot be imported, or is not there.
+    fn import(self, config: &Config) -> Result<object::Ref, BootError> {
         let Some(AppPath::Python { module, attribute }) = &config.wsgi_app else {
             return Err(BootError::Load("No application module specified.".into()));
         };
@@ -102,7 +164,7 @@ impl Interpreter {
         for signal in signals.since() {
             tracing::info!("The application has a handler of its own for {signal}.");
         }
-        Wsgi::new(app, config, multithread).map_err(|error| load::boot(self.0, &error))
+        Ok(app)
     }
 
     /// What the interpreter would do at its end; it is not ended itself, for that waits for daemon threads and greenlets.
