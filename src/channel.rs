@@ -126,7 +126,7 @@ pub struct WorkerContext {
     /// The configuration of that generation.
     pub config: Rc<Config>,
     /// What kind of app an earlier worker of this generation found, where the configuration leaves it open.
-    pub(crate) interface: Option<Interface>,
+    pub interface: Option<Interface>,
     /// What to accept from.
     pub(crate) listeners: Vec<Listener>,
     /// The worker's end of the socket pair.
