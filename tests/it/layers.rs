@@ -14,6 +14,7 @@ const GROUND: &[&str] = &[
     "heartbeat",
     "listener",
     "log",
+    "resident",
     "scoreboard",
 ];
 
