@@ -12,7 +12,7 @@
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
 //! | `proto` | HTTP on one connection | `app`, ground, `config` |
 //! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
-//! | ground: `listener channel drain heartbeat resident scoreboard log` | what both sides share | `os`, `config`, `error` |
+//! | ground: `listener channel drain heartbeat resident scoreboard log websocket` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
 
@@ -22,6 +22,10 @@ pub mod error;
 // Not part of the interface: open to the benches and fuzz targets.
 #[doc(hidden)]
 pub mod proto;
+// Likewise.
+#[cfg(feature = "websocket")]
+#[doc(hidden)]
+pub mod websocket;
 
 mod channel;
 mod cli;
