@@ -130,7 +130,8 @@ impl Interpreter {
     /// The app, for a driver of WSGI apps.
     fn load(self, config: &Config, multithread: Multithread) -> Result<Wsgi, BootError> {
         let app = self.import_as(config, Interface::Wsgi)?;
-        Wsgi::new(app, &config.errorlog, multithread).map_err(|error| load::boot(self.0, &error))
+        Wsgi::new(app, &config.errorlog, multithread)
+            .map_err(|error| load::boot(self.0, &error))
     }
 
     /// The app, where it is of this kind, or its kind cannot be seen.

@@ -54,12 +54,12 @@ struct Shared {
 impl Shared {
     fn submit(&self, parts: Parts, origin: Origin, input: Input) -> Awaited {
         let (reply, awaited) = reply(&self.board);
-        let refused = self.pool.push(Task::Serve(Job {
+        let refused = self.pool.push(Task::Serve(Box::new(Job {
             parts,
             origin,
             input,
             reply,
-        }));
+        })));
         drop(refused);
         awaited
     }
@@ -68,7 +68,9 @@ impl Shared {
     fn end_if_forked(&self, py: Python<'_>) {
         if self.forked.load(Ordering::Relaxed) {
             // It does not return.
-            let ended = py.import("os").and_then(|os| os.call_method1("_exit", (0,)));
+            let ended = py
+                .import("os")
+                .and_then(|os| os.call_method1("_exit", (0,)));
             drop(ended);
         }
     }

@@ -130,7 +130,7 @@ impl Output {
         self.shared.end_if_forked(self.py);
         match pipe.push(chunk) {
             Room::Full if !at_once => {
-                self.shared.pool.waits_for_client(&self.seat);
+                self.seat.waits_for_client();
                 let room = self.py.detach(|| pipe.wait());
                 self.shared.pool.works(&self.seat);
                 room

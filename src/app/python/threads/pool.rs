@@ -49,6 +49,13 @@ pub(super) struct Seat {
     doing: AtomicU64,
 }
 
+impl Seat {
+    /// The thread waits for a client.
+    pub(super) fn waits_for_client(&self) {
+        self.doing.store(AT_CLIENT, Ordering::Relaxed);
+    }
+}
+
 /// It serves nothing.
 const FREE: u64 = 0;
 /// It waits for a client that is slow to read.
@@ -195,11 +202,6 @@ impl<T> Pool<T> {
         let now = self.now();
         seat.doing.store(now, Ordering::Relaxed);
         self.progress.store(now, Ordering::Relaxed);
-    }
-
-    /// The thread of `seat` waits for a client.
-    pub(super) fn waits_for_client(&self, seat: &Seat) {
-        seat.doing.store(AT_CLIENT, Ordering::Relaxed);
     }
 
     /// Waits until one thread more is to be started, and expects it; false at the end. Not with the GIL held.
@@ -396,7 +398,10 @@ mod tests {
         assert!(pool.grow());
         assert!(!pool.state().wants_more(pool.most), "three is the most");
         pool.expect_no_more();
-        assert!(pool.state().wants_more(pool.most), "one could not be started");
+        assert!(
+            pool.state().wants_more(pool.most),
+            "one could not be started"
+        );
     }
 
     #[test]
@@ -425,12 +430,15 @@ mod tests {
         pool.push(2);
         take(&pool, &seats[0]);
         pass();
-        assert!(!pool.moves_within(moment), "one does not come for the second");
+        assert!(
+            !pool.moves_within(moment),
+            "one does not come for the second"
+        );
         take(&pool, &seats[1]);
         assert!(pool.moves_within(moment), "it came");
         pass();
         assert!(!pool.moves_within(moment), "both stand");
-        pool.waits_for_client(&seats[0]);
+        seats[0].waits_for_client();
         assert!(pool.moves_within(moment), "the client's fault");
         pool.works(&seats[0]);
         assert!(pool.moves_within(moment), "it goes on");

@@ -15,8 +15,8 @@ use super::output::{Closing, Output};
 use super::pool::Seat;
 use super::reply::{Delivery, Reply};
 use crate::app::Origin;
-use crate::app::python::{object, shared, traceback};
 use crate::app::python::wsgi::{Answer, AppFailed, Given, Input, Multithread, Wsgi, failed};
+use crate::app::python::{object, shared, traceback};
 use crate::config::LogTarget;
 use crate::error::AnyError;
 
@@ -30,7 +30,7 @@ const COMPUTING_PAUSE: Duration = Duration::from_millis(100);
 /// What threads do.
 pub(super) enum Task {
     /// Serve a request.
-    Serve(Job),
+    Serve(Box<Job>),
     /// Close what was sent.
     Close(Closing),
 }
@@ -135,7 +135,7 @@ impl Threads {
         while let Some(task) = pool.next(&place.seat, wait, || shared::clear(py)) {
             shared::clear(py);
             let done = catch_unwind(AssertUnwindSafe(|| match task {
-                Task::Serve(job) => self.serve_one(&wsgi, &place.seat, job),
+                Task::Serve(job) => self.serve_one(&wsgi, &place.seat, *job),
                 Task::Close(closing) => closing.close(py),
             }));
             if done.is_err() {
@@ -146,16 +146,16 @@ impl Threads {
     }
 
     /// The life of the thread that starts others.
-    fn grow(slf: Bound<'_, Self>, py: Python<'_>) {
+    fn grow(slf: &Bound<'_, Self>, py: Python<'_>) {
         let this = slf.get();
         let pool = &this.shared.pool;
         let mut failing = false;
         loop {
-            let wanted = py.detach(|| pool.grow().then(Instant::now));
+            let asked = py.detach(|| pool.grow().then(Instant::now));
             // Now it has the GIL, after this time.
-            let Some(wanted) = wanted else { return };
-            let waited = wanted.elapsed();
-            let pause = match this.start_one(&slf) {
+            let Some(asked) = asked else { return };
+            let waited = asked.elapsed();
+            let pause = match this.start_one(slf) {
                 Ok(()) => {
                     failing = false;
                     (waited >= HARD_TO_GET).then_some(COMPUTING_PAUSE)
