@@ -63,6 +63,8 @@ pub(crate) struct Setup {
     pub(crate) read_config: ReadConfig,
     /// Calls around each fork.
     pub(crate) hooks: Hooks,
+    /// The workers are forked with their app.
+    pub(crate) preloaded: bool,
     /// How to start this program again.
     pub(crate) command: Command,
 }
@@ -114,12 +116,14 @@ impl Master {
             let now = Instant::now();
             self.step(now);
             let deadline = self.deadline(now);
+            (self.setup.hooks.pause)();
             let happened = event::wait(
                 &self.setup.signals,
                 &mut self.children,
                 deadline,
                 Instant::now(),
             );
+            (self.setup.hooks.resume)();
             let happened = match happened {
                 Ok(happened) => happened,
                 Err(error) => {

@@ -17,5 +17,6 @@ mod layers;
 mod limits;
 mod listeners;
 mod load;
+mod preload;
 mod python;
 mod signals;
