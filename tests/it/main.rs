@@ -20,3 +20,4 @@ mod load;
 mod preload;
 mod python;
 mod signals;
+mod stacks;

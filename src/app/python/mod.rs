@@ -16,6 +16,7 @@ mod pace;
 mod preload;
 mod reply;
 mod signals;
+mod stuck;
 mod sync;
 mod traceback;
 mod wsgi;
@@ -40,6 +41,14 @@ pub(crate) use self::sync::SyncHost;
 /// gets, and cannot be sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Interpreter(Python<'static>, &'static OnceCell<Preloaded>);
+
+/// A file of ours in Python, which ends with a NUL, as the interpreter wants it.
+const fn cstr(text: &str) -> &std::ffi::CStr {
+    match std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => panic!("the glue has a NUL in it"),
+    }
+}
 
 impl std::fmt::Debug for Interpreter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -104,7 +113,7 @@ impl Interpreter {
     /// # Errors
     /// What a worker would fail of.
     pub(crate) fn check(self, config: &Config) -> Result<(), BootError> {
-        self.prepare(config)?;
+        self.paths(config)?;
         if self.resolve(config, None) == WorkerClass::Gevent {
             gevent::patch(self.0)?;
         }
@@ -125,10 +134,15 @@ impl Interpreter {
         self.0
     }
 
-    /// Before anything of the app's is imported.
+    /// In a worker, before anything of the app's is imported.
     fn prepare(self, config: &Config) -> Result<(), BootError> {
         self.after_fork()
+            .and_then(|()| stuck::report_on_abort(self.0))
             .map_err(|error| load::boot(self.0, &error))?;
+        self.paths(config)
+    }
+
+    fn paths(self, config: &Config) -> Result<(), BootError> {
         load::sync_environment(self.0)?;
         load::extend_path(self.0, config.pythonpath.iter().map(AsRef::as_ref))
     }
@@ -174,6 +188,7 @@ impl Interpreter {
         }
         let signals = signals::Taken::now();
         let app = load::app(self.0, module, attribute.as_deref())?;
+        stuck::keep(self.0).map_err(|error| load::boot(self.0, &error))?;
         for signal in signals.since() {
             if self.is_preloading(config) {
                 tracing::warn!(

@@ -31,7 +31,7 @@ impl Interpreter {
         let Some(path) = config.wsgi_app.clone() else {
             return Ok(());
         };
-        self.prepare(config)?;
+        self.paths(config)?;
         let class = self.resolve(config, None);
         if class == WorkerClass::Gevent {
             gevent::patch(self.0)?;
