@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pyo3::prelude::*;
 
 use crate::app::builtin::Builtin;
-use crate::app::python::{GeventHost, Interpreter, SyncHost};
+use crate::app::python::{AsgiHost, GeventHost, Interpreter, SyncHost};
 use crate::channel::WorkerContext;
 use crate::cli::Sources;
 use crate::config::{AppPath, Config, WorkerClass};
@@ -89,7 +89,8 @@ fn work(interpreter: Interpreter, context: WorkerContext) -> Exit {
         };
     }
     match interpreter.resolve(&config, context.interface) {
-        WorkerClass::Gthread | WorkerClass::Asgi => {
+        WorkerClass::Asgi => worker::run(context, AsgiHost::new(interpreter)),
+        WorkerClass::Gthread => {
             tracing::error!("this worker class is not here yet");
             Exit::AppLoad
         }

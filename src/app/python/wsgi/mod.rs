@@ -21,7 +21,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use self::environ::{EnvironError, Environs, Setting};
 use self::exchange::{Lease, Pool};
-use self::file::{Blocks, Kinds};
+use self::file::Kinds;
 use self::input::Files;
 use self::source::Returned;
 use super::object::{self, Context, Ref};
@@ -33,6 +33,7 @@ use crate::error::AnyError;
 pub(crate) use self::body::PyBody;
 pub(super) use self::body::{Feed, FileBody};
 pub(super) use self::exchange::{ExchangeState, Sink, before_start};
+pub(super) use self::file::Blocks;
 pub(super) use self::head::Head;
 pub(super) use self::input::{Input, next_chunk};
 pub(super) use self::later::{Later, Rest};
