@@ -25,7 +25,7 @@ pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
 pub use value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, WorkerClass,
+    ReloadEngine, WebsocketCompression, WorkerClass,
 };
 
 pub(crate) use foreign::{FOREIGN, Takes};

@@ -21,3 +21,4 @@ mod preload;
 mod python;
 mod signals;
 mod stacks;
+mod websocket;

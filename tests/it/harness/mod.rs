@@ -4,6 +4,7 @@
 //! multiplied by `RGUN_TEST_PATIENCE`.
 
 pub(crate) mod client;
+pub(crate) mod frames;
 mod log;
 pub(crate) mod process;
 mod quiet;
