@@ -16,6 +16,7 @@ struct Start {
     cwd: tempfile::TempDir,
     env: Vec<(String, String)>,
     program: Program,
+    python: Option<Rc<dyn Evaluate>>,
 }
 
 impl Start {
@@ -24,6 +25,7 @@ impl Start {
             cwd: tempfile::tempdir().unwrap(),
             env: Vec::new(),
             program: PROGRAM,
+            python: None,
         }
     }
 
@@ -43,6 +45,7 @@ impl Start {
             argv: argv.map(|word| (*word).to_owned()).collect(),
             env: self.env.clone(),
             cwd: self.cwd.path().to_owned(),
+            python: self.python.clone(),
         };
         load(&self.program, &sources)
     }

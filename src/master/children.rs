@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 
 use crate::channel::{Generation, Order, Report, Slot};
 use crate::heartbeat::Heartbeat;
+use crate::hooks::Worker;
 use crate::scoreboard::Row;
 
 /// What the master did to end a child.
@@ -43,6 +44,8 @@ pub(crate) struct Child {
     pub(crate) pid: Pid,
     pub(crate) slot: Slot,
     pub(crate) generation: Generation,
+    /// Counted up from 1 over all workers.
+    pub(crate) age: u64,
     pub(crate) life: Life,
     pub(crate) born: Instant,
     /// When it was sent ABRT for its silence.
@@ -66,10 +69,12 @@ impl fmt::Display for Child {
 
 impl Child {
     /// A worker that was just forked.
+    #[expect(clippy::too_many_arguments, reason = "what a worker is made of")]
     pub(crate) fn new(
         pid: Pid,
         slot: Slot,
         generation: Generation,
+        age: u64,
         heartbeat: Heartbeat,
         channel: UnixStream,
         row: Row,
@@ -79,6 +84,7 @@ impl Child {
             pid,
             slot,
             generation,
+            age,
             life: Life::Booting,
             born,
             aborted: None,
@@ -86,6 +92,18 @@ impl Child {
             heartbeat,
             channel: Some(channel),
             row,
+        }
+    }
+
+    /// The worker, as hooks see it.
+    pub(crate) fn seen(&self) -> Worker {
+        Worker {
+            slot: self.slot.0,
+            generation: self.generation.0,
+            age: self.age,
+            pid: Some(self.pid.as_raw()),
+            heartbeat: self.heartbeat.as_raw_fd(),
+            row: self.row,
         }
     }
 

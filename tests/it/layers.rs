@@ -12,6 +12,7 @@ const GROUND: &[&str] = &[
     "connections",
     "drain",
     "heartbeat",
+    "hooks",
     "listener",
     "log",
     "scoreboard",

@@ -9,6 +9,7 @@
 
 mod gevent;
 mod gil;
+mod hooks;
 mod interface;
 mod load;
 mod object;
@@ -28,6 +29,7 @@ use crate::config::{AppPath, Config, WorkerClass};
 
 pub(crate) use self::gevent::GeventHost;
 pub(crate) use self::gil::ForkHooks;
+pub(crate) use self::hooks::{PythonHooks, Scripts};
 pub(crate) use self::sync::SyncHost;
 
 /// The interpreter that this process is.
@@ -147,7 +149,8 @@ impl Interpreter {
                 "The application is a WSGI app: use --worker-class gevent, gthread, sync or auto."
                     .into(),
             )),
-            Some(_) | None => Ok(app),
+            Some(_) | None => hooks::after_import(self.0, config, app, wanted)
+                .map_err(|error| load::boot(self.0, &error)),
         }
     }
 
@@ -159,6 +162,7 @@ impl Interpreter {
         let Some(AppPath::Python { module, attribute }) = &config.wsgi_app else {
             return Err(BootError::Load("No application module specified.".into()));
         };
+        hooks::before_import(self.0, config).map_err(|error| load::boot(self.0, &error))?;
         let signals = signals::Taken::now();
         let app = load::app(self.0, module, attribute.as_deref())?;
         for signal in signals.since() {
