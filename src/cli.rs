@@ -177,10 +177,12 @@ fn command_variable(
     command: Command,
     env: &[(String, String)],
 ) -> Result<(&'static str, Given), Outcome> {
-    let found = [CMD_ARGS, GUNICORN_CMD_ARGS].into_iter().find_map(|variable| {
-        let (_, text) = env.iter().find(|(name, _)| name == variable)?;
-        Some((variable, text))
-    });
+    let found = [CMD_ARGS, GUNICORN_CMD_ARGS]
+        .into_iter()
+        .find_map(|variable| {
+            let (_, text) = env.iter().find(|(name, _)| name == variable)?;
+            Some((variable, text))
+        });
     let Some((variable, text)) = found else {
         return Ok((CMD_ARGS, Given::default()));
     };
@@ -189,8 +191,7 @@ fn command_variable(
             "error: {variable} has a quote or backslash without its end\n"
         ))
     })?;
-    let given =
-        parse(command, words.into_iter()).map_err(|error| outcome(&error, variable))?;
+    let given = parse(command, words.into_iter()).map_err(|error| outcome(&error, variable))?;
     Ok((variable, given))
 }
 

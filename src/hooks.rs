@@ -98,12 +98,7 @@ pub trait Hooks: fmt::Debug {
     ///
     /// # Errors
     /// The server stops.
-    fn nworkers_changed(
-        &self,
-        server: &Server<'_>,
-        new: usize,
-        old: Option<usize>,
-    ) -> Outcome {
+    fn nworkers_changed(&self, server: &Server<'_>, new: usize, old: Option<usize>) -> Outcome {
         let _ = (server, new, old);
         Ok(())
     }

@@ -113,8 +113,18 @@ def arity(function):
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
-def read(path, module, cwd):
-    """Runs the file `path`, or imports `module`, in the directory `cwd`."""
+def read(path, module, cwd, stand_in):
+    """Runs the file `path`, or imports `module`, in the directory `cwd`; `stand_in` has what is missing of gunicorn."""
+    with stand_in.StandIn() as gunicorn:
+        script = Script(run(path, module, cwd))
+    if gunicorn.used:
+        script.notes.append(
+            "gunicorn is not installed: what the configuration file imports of it has no effect"
+        )
+    return script
+
+
+def run(path, module, cwd):
     if cwd not in sys.path:
         sys.path.insert(0, cwd)
     if module is not None:
@@ -127,7 +137,7 @@ def read(path, module, cwd):
             if known is not None:
                 sys.modules[module] = known
             raise
-        return Script(vars(found))
+        return vars(found)
     from importlib.machinery import ModuleSpec, SourceFileLoader, SourcelessFileLoader
 
     name = "__config__"
@@ -142,7 +152,7 @@ def read(path, module, cwd):
         # Not by the loader's cache, which takes a file of the same second and length for the same.
         code = loader.source_to_code(loader.get_data(path), path)
     exec(code, vars(found))
-    return Script(vars(found))
+    return vars(found)
 
 
 # ----- cfg -----
@@ -353,14 +363,32 @@ class Listener:
             return sock.getsockname()
 
 
+class Environ:
+    """What `raw_env` has changed in the environment of the master, where hooks look for it."""
+
+    def __init__(self):
+        self.before = {}
+
+    def change(self, env):
+        """Takes back the last change, and makes another."""
+        for name, value in self.before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self.before = {name: os.environ.get(name) for name in env}
+        os.environ.update(env)
+
+
 class Server:
     """Gunicorn's arbiter, as hooks know it."""
 
     reexec_pid = master_pid = 0
     master_name = "Master"
-    pidfile = None
+    pidfile = cfg = None
 
     def __init__(self):
+        self.environ = Environ()
         self.WORKERS, self.LISTENERS = {}, []
         self.worker_age = 0
         # Workers by their age.
@@ -368,6 +396,8 @@ class Server:
         self.START_CTX = {"args": [sys.executable, *sys.argv], "cwd": os.getcwd(), 0: sys.executable}
 
     def update(self, cfg, pid, wanted, age, listeners):
+        if cfg is not self.cfg:
+            self.environ.change(cfg.env)
         self.cfg, self.pid, self.num_workers, self.worker_age = cfg, pid, wanted, age
         self.app, self.log = App(cfg), Logger(cfg)
         self.address, self.timeout, self.proc_name = cfg.address, cfg.timeout, cfg.proc_name
@@ -461,6 +491,9 @@ def update(script, pid, wanted, age, listeners):
 def server_hook(script, name, *arguments):
     """A hook of the master's: `name(server, ...)`."""
     script.hooks.get(name, nothing)(server, *arguments)
+    if name == "pre_exec":
+        # The new master reads its own.
+        server.environ.change({})
 
 
 def pre_fork(script, age, fd):

@@ -58,7 +58,7 @@ impl Foreign {
         };
         // `suppress_ragged_eofs = False` does ask for something.
         let asks_nothing = *value == Item::Nothing
-            || word == default
+            || word == default.to_ascii_lowercase()
             || (word == "off" && default != "true")
             || (word == "0" && default == "off");
         if asks_nothing {

@@ -478,8 +478,9 @@ fn kind(name: &str, cwd: &Path) -> Kind {
     let python = match ending {
         Some("py" | "pyc") => true,
         Some("toml") => false,
-        Some(_) | None => std::fs::read_to_string(&path)
-            .is_ok_and(|text| file::parse(&text, name).is_err()),
+        Some(_) | None => {
+            std::fs::read_to_string(&path).is_ok_and(|text| file::parse(&text, name).is_err())
+        }
     };
     if python {
         Kind::Python(Place::File(path))

@@ -29,6 +29,8 @@ pub use value::{
     ReloadEngine, WorkerClass,
 };
 
+#[cfg_attr(not(test), expect(unused_imports, reason = "tests alone name them"))]
+pub(crate) use foreign::Verdict;
 pub(crate) use foreign::{FOREIGN, HOOKS, Takes};
 pub(crate) use generate::print;
 pub(crate) use merge::{CMD_ARGS, GUNICORN_CMD_ARGS, Given, Inputs, Merged, is_python, merge};

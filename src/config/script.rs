@@ -6,12 +6,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::{Config, SETTINGS, file};
 use super::declare::Setting;
 use super::foreign::FOREIGN;
 use super::kind::Form;
 use super::raw::{Item, Raw};
 use super::value::{LogLevel, did_you_mean, nearest};
+use super::{Config, SETTINGS, file};
 
 /// Gunicorn's default (`config.get_default_config_file`).
 pub(super) const DEFAULT: &str = "gunicorn.conf.py";
@@ -132,7 +132,10 @@ pub(super) fn meant(name: &str, item: &Item, given: &[&str]) -> Option<&'static 
         .map(|setting| setting.name);
     let hook = |name: &str| super::foreign::is_hook(name) == function;
     let by_name = || {
-        let foreign = FOREIGN.iter().map(|foreign| foreign.name).filter(|name| hook(name));
+        let foreign = FOREIGN
+            .iter()
+            .map(|foreign| foreign.name)
+            .filter(|name| hook(name));
         let names = ours.map(|setting| setting.name).chain(foreign);
         let within = if name.len() < SHORT { 1 } else { 2 };
         names
@@ -157,7 +160,9 @@ impl Config {
 
 /// The defaults of Gunicorn's settings that are not here.
 pub(crate) fn foreign_values() -> Vec<(&'static str, Item)> {
-    let settings = FOREIGN.iter().filter(|foreign| !super::foreign::is_hook(foreign.name));
+    let settings = FOREIGN
+        .iter()
+        .filter(|foreign| !super::foreign::is_hook(foreign.name));
     settings
         .filter_map(|foreign| match foreign.default {
             "" => Some((foreign.name, Item::Nothing)),

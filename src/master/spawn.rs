@@ -134,8 +134,7 @@ impl Master {
                 worker.pid = Some(pid.as_raw());
                 context.hooks.forked(&worker, &context.config);
                 let age = worker.age;
-                let child =
-                    Child::new(pid, slot, generation, age, heartbeat, ours, row, now);
+                let child = Child::new(pid, slot, generation, age, heartbeat, ours, row, now);
                 tracing::debug!("{child} forked");
                 self.children.add(child);
                 Ok(Forked::Alive)

@@ -32,7 +32,10 @@ impl Master {
     }
 
     /// Calls a hook; false where it failed and the server is stopping for that.
-    pub(super) fn tell(&mut self, call: impl FnOnce(&dyn Hooks, &Server<'_>) -> Outcome) -> bool {
+    pub(super) fn tell(
+        &mut self,
+        call: impl FnOnce(&dyn Hooks, &Server<'_>) -> Outcome,
+    ) -> bool {
         let hooks = Rc::clone(&self.setup.server_hooks);
         let outcome = call(&*hooks, &self.server(self.newest()));
         self.survives(outcome)

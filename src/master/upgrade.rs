@@ -49,7 +49,11 @@ impl Master {
             &self.current,
             &self.setup.signals,
             self.setup.hooks,
-            || self.setup.server_hooks.pre_exec(&self.server(&self.current)),
+            || {
+                self.setup
+                    .server_hooks
+                    .pre_exec(&self.server(&self.current))
+            },
         );
         match started {
             Ok(pid) => {

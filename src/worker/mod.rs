@@ -12,8 +12,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::app::{BootError, Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
-use crate::error::Exit;
 use crate::config::Config;
+use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::{self, Failed, Hooks};
 use crate::log::{AccessSink, flush_access};

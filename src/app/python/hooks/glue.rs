@@ -21,6 +21,11 @@ const LOGS: &str = concat!(
     "\0"
 );
 
+const STAND_IN: &str = concat!(
+    include_str!("../../../../python/rgun_async/_gunicorn_stand_in.py"),
+    "\0"
+);
+
 /// The configuration file, and the objects that hooks get.
 pub(super) fn server(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module(py, "rgun_async._gunicorn", SERVER, |module| {
@@ -46,6 +51,11 @@ pub(super) fn logs(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     module(py, "rgun_async._gunicorn_logs", LOGS, |module| {
         module.setattr("log", wrap_pyfunction!(log, module)?)
     })
+}
+
+/// What configuration files import of gunicorn.
+pub(super) fn stand_in(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    module(py, "rgun_async._gunicorn_stand_in", STAND_IN, |_| Ok(()))
 }
 
 fn module<'py>(

@@ -72,12 +72,7 @@ impl Hooks for PythonHooks {
         Self::plain(server, "on_starting")
     }
 
-    fn nworkers_changed(
-        &self,
-        server: &Server<'_>,
-        new: usize,
-        old: Option<usize>,
-    ) -> Outcome {
+    fn nworkers_changed(&self, server: &Server<'_>, new: usize, old: Option<usize>) -> Outcome {
         Self::server(server, "server_hook", |py| {
             Ok(vec![
                 text(py, "nworkers_changed"),
@@ -211,7 +206,8 @@ pub(super) fn before_import(py: Python<'_>, config: &Config) -> PyResult<()> {
     watch_logging(py, config.loglevel)?;
     let script = script::of(py, config)?;
     let path = |path: &Option<std::path::PathBuf>| {
-        path.as_ref().map(|path| path.to_string_lossy().into_owned())
+        path.as_ref()
+            .map(|path| path.to_string_lossy().into_owned())
     };
     let (json, ini) = (path(&config.logconfig_json), path(&config.logconfig));
     if script.is_some() || json.is_some() || ini.is_some() {
@@ -235,8 +231,7 @@ pub(super) fn after_import(
     };
     let asgi = interface == Interface::Asgi;
     let glue = glue::server(py)?;
-    let wrapped =
-        glue.call_method1("wrap", (&script, app, asgi, glue::requests(py)?))?;
+    let wrapped = glue.call_method1("wrap", (&script, app, asgi, glue::requests(py)?))?;
     glue.call_method1("initialise", (script,))?;
     Ok(wrapped)
 }

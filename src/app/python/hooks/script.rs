@@ -50,7 +50,8 @@ impl Scripts {
         super::watch_logging(py, config::LogLevel::Info)?;
         let file = file.map(|file| file.to_string_lossy().into_owned());
         let directory = self.directory.to_string_lossy();
-        let script = glue::server(py)?.call_method1("read", (file, module, directory))?;
+        let place = (file, module, directory, glue::stand_in(py)?);
+        let script = glue::server(py)?.call_method1("read", place)?;
         let mut globals = Vec::new();
         for (name, value) in script.getattr("values")?.cast_into::<PyDict>()?.iter() {
             globals.push((name.extract()?, values::item(&value)?));
@@ -81,10 +82,7 @@ struct Kept {
 }
 
 /// The file that `config` comes from, if that is Python, with its `cfg`.
-pub(super) fn of<'py>(
-    py: Python<'py>,
-    config: &Config,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(super) fn of<'py>(py: Python<'py>, config: &Config) -> PyResult<Option<Bound<'py, PyAny>>> {
     let Some(kept) = config.script.get::<Kept>() else {
         return Ok(None);
     };
