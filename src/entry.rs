@@ -58,6 +58,7 @@ pub(crate) fn builtin_parts(name: &str, command: Vec<OsString>) -> Result<Parts,
         check: Box::new(|_| Exit::Done),
         hooks: Hooks::NONE,
         server_hooks: Rc::new(NoHooks),
+        preload: None,
         command,
     })
 }
@@ -219,6 +220,7 @@ impl Server {
                     check: Box::new(|_: &Config| Exit::Done),
                     hooks: Hooks::NONE,
                     server_hooks: self.hooks,
+                    preload: None,
                     command: arguments(),
                 })
             })

@@ -12,7 +12,7 @@
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
 //! | `proto` | HTTP on one connection | `app`, ground, `config` |
 //! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
-//! | ground: `listener channel heartbeat hooks scoreboard log` | what both sides share | `os`, `config`, `error` |
+//! | ground: `listener channel heartbeat hooks last_words scoreboard log` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
 
@@ -28,6 +28,7 @@ mod channel;
 mod cli;
 mod entry;
 mod heartbeat;
+mod last_words;
 mod listener;
 mod log;
 mod master;

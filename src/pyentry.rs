@@ -8,13 +8,15 @@ use std::rc::Rc;
 use pyo3::prelude::*;
 
 use crate::app::builtin::Builtin;
-use crate::app::python::{GeventHost, Interpreter, PythonHooks, Scripts, SyncHost};
+use crate::app::python::{
+    GeventHost, Interpreter, PythonHooks, Scripts, SyncHost, ThreadsHost,
+};
 use crate::channel::WorkerContext;
 use crate::cli::Sources;
 use crate::config::{AppPath, Config, WorkerClass};
 use crate::entry::{PROGRAM, builtin_parts};
 use crate::error::Exit;
-use crate::os::fork::Hooks;
+use crate::os::fork::{Hooks, exit_now, threads};
 use crate::server::{self, Parts};
 use crate::worker;
 
@@ -56,6 +58,11 @@ fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult
     let exit = server::run(PROGRAM, sources, |config| {
         parts(interpreter, config, command)
     });
+    if threads() > 1 {
+        // The interpreter's own end waits for threads that were started in the master, for ever if need be.
+        interpreter.shutdown();
+        exit_now(exit.code());
+    }
     Ok(exit.code())
 }
 
@@ -69,6 +76,9 @@ fn parts(
         before: hooks.before,
         parent: hooks.parent,
         child: hooks.child,
+        pause: hooks.pause,
+        resume: hooks.resume,
+        threads: true,
     };
     if let Some(AppPath::Builtin(name)) = &config.wsgi_app {
         return Ok(Parts {
@@ -83,6 +93,7 @@ fn parts(
         check: Box::new(move |config| check(interpreter, config)),
         hooks,
         server_hooks: Rc::new(PythonHooks),
+        preload: Some(Box::new(move |config| preload(interpreter, config))),
         command,
     })
 }
@@ -97,15 +108,23 @@ fn work(interpreter: Interpreter, context: WorkerContext) -> Exit {
         };
     }
     match interpreter.resolve(&config, context.interface) {
-        WorkerClass::Gthread | WorkerClass::Asgi => {
+        WorkerClass::Asgi => {
             tracing::error!("this worker class is not here yet");
             Exit::AppLoad
         }
+        WorkerClass::Gthread => worker::run(context, ThreadsHost::new(interpreter)),
         WorkerClass::Gevent => worker::run(context, GeventHost::new(interpreter)),
         WorkerClass::Sync | WorkerClass::Auto => {
             worker::run(context, SyncHost::new(interpreter))
         }
     }
+}
+
+fn preload(interpreter: Interpreter, config: &Config) -> Result<(), Exit> {
+    interpreter.preload(config).map_err(|error| {
+        tracing::error!("{error}");
+        error.exit()
+    })
 }
 
 fn check(interpreter: Interpreter, config: &Config) -> Exit {

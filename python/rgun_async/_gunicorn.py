@@ -21,8 +21,8 @@ log = None
 server = None
 # How many arguments each hook may have.
 HOOKS = {}
-# The worker that this process is.
-me = None
+# The worker that this process is, and the file its hooks are from.
+me = script_of_me = None
 
 
 # ----- the file -----
@@ -515,8 +515,8 @@ def child_exit(script, age, pid):
 
 
 def post_fork(script, age, fd, requests):
-    global me
-    me = server._known[age]
+    global me, script_of_me
+    me, script_of_me = server._known[age], script
     me.pid, me.tmp, me._requests = os.getpid(), Tmp(fd), requests
     script.hooks.get("post_fork", nothing)(server, me)
 
@@ -539,6 +539,16 @@ def worker_int(script):
     script.hooks.get("worker_int", nothing)(me)
 
 
+def abort():
+    """The worker has been silent for too long."""
+    if me is not None:
+        me._alive, me.aborted = False, True
+        try:
+            script_of_me.hooks.get("worker_abort", nothing)(me)
+        finally:
+            worker_exit(script_of_me)
+
+
 def worker_exit(script):
     script.hooks.get("worker_exit", nothing)(server, me)
 
@@ -546,8 +556,12 @@ def worker_exit(script):
 def wrap(script, app, asgi, requests):
     """`app` with the request hooks of `script`, if it has any, by the module `requests`."""
     pre, post = script.hooks.get("pre_request"), script.hooks.get("post_request")
+    # A preloaded app may have been wrapped in the master, by a file that was read before.
+    app = getattr(app, "_app_without_hooks", app)
     if me is not None:
         me.wsgi = app
     if pre is None and post is None:
         return app
-    return (requests.wrap_asgi if asgi else requests.wrap_wsgi)(app, pre, post)
+    wrapped = (requests.wrap_asgi if asgi else requests.wrap_wsgi)(app, pre, post)
+    wrapped._app_without_hooks = app
+    return wrapped

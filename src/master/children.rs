@@ -14,6 +14,7 @@ use std::os::fd::AsRawFd;
 use crate::channel::{Generation, Order, Report, Slot};
 use crate::heartbeat::Heartbeat;
 use crate::hooks::Worker;
+use crate::last_words::LastWords;
 use crate::scoreboard::Row;
 
 /// What the master did to end a child.
@@ -53,6 +54,7 @@ pub(crate) struct Child {
     /// What the master did to end it: its death needs no guess.
     pub(crate) sent: Sent,
     heartbeat: Heartbeat,
+    last_words: LastWords,
     channel: Option<UnixStream>,
     row: Row,
 }
@@ -69,13 +71,14 @@ impl fmt::Display for Child {
 
 impl Child {
     /// A worker that was just forked.
-    #[expect(clippy::too_many_arguments, reason = "what a worker is made of")]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of it")]
     pub(crate) fn new(
         pid: Pid,
         slot: Slot,
         generation: Generation,
         age: u64,
         heartbeat: Heartbeat,
+        last_words: LastWords,
         channel: UnixStream,
         row: Row,
         born: Instant,
@@ -90,6 +93,7 @@ impl Child {
             aborted: None,
             sent: Sent::Nothing,
             heartbeat,
+            last_words,
             channel: Some(channel),
             row,
         }
@@ -166,6 +170,11 @@ impl Child {
     /// How long it has been silent; zero where that cannot be told.
     pub(crate) fn silent_for(&self) -> Duration {
         self.heartbeat.silent_for().unwrap_or_default()
+    }
+
+    /// What it wrote about its end.
+    pub(crate) fn last_words(&self) -> String {
+        self.last_words.read()
     }
 
     /// Whether it is one of those that are to serve from now on.

@@ -13,6 +13,7 @@ use crate::channel::{Slot, WorkerContext};
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::Worker;
+use crate::last_words::LastWords;
 use crate::os::fork::{Side, exit_now, fork};
 use crate::os::process::set_title;
 use crate::scoreboard::Row;
@@ -98,6 +99,7 @@ impl Master {
                 let dir = edition.worker_tmp_dir();
                 io::Error::other(format!("no heartbeat file in {}: {error}", dir.display()))
             })?;
+        let last_words = LastWords::create()?;
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
@@ -114,6 +116,7 @@ impl Master {
             listeners,
             channel: OwnedFd::from(theirs),
             heartbeat: heartbeat.share()?,
+            last_words: Some(last_words.share()?),
             row,
             identity: edition.identity.clone(),
             master: nix::unistd::getpid().as_raw(),
@@ -134,13 +137,15 @@ impl Master {
                 worker.pid = Some(pid.as_raw());
                 context.hooks.forked(&worker, &context.config);
                 let age = worker.age;
-                let child = Child::new(pid, slot, generation, age, heartbeat, ours, row, now);
+                let child = Child::new(
+                    pid, slot, generation, age, heartbeat, last_words, ours, row, now,
+                );
                 tracing::debug!("{child} forked");
                 self.children.add(child);
                 Ok(Forked::Alive)
             }
             Side::Child => {
-                drop((ours, heartbeat));
+                drop((ours, heartbeat, last_words));
                 self.become_worker(context)
             }
         }

@@ -177,6 +177,11 @@ impl<A: App> HttpService<A> {
         &self.shared.connections
     }
 
+    /// The same, to be kept.
+    pub(crate) fn connections_shared(&self) -> Rc<Connections> {
+        Rc::clone(&self.shared.connections)
+    }
+
     /// Resolves when as many requests were answered as a worker of this configuration may (`max_requests`, and
     /// `max_requests_jitter`).
     ///

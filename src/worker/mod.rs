@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::{self, Failed, Hooks};
+use crate::last_words;
 use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
 use crate::proto::{HttpService, Stream};
@@ -76,6 +77,12 @@ fn boot<H: Host>(
     context: &mut WorkerContext,
     host: &H,
 ) -> Result<(tokio::runtime::LocalRuntime, Option<Epoll>), Exit> {
+    // A worker that is stuck, perhaps in its import, is sent ABRT by the master.
+    if let Some(last_words) = context.last_words.take() {
+        last_words
+            .expect_abort()
+            .map_err(|error| cannot_boot("cannot take the signal ABRT", &error))?;
+    }
     // Here and not in the master, so that a reload that is given up leaves nothing behind.
     crate::os::process::set_all_env(&context.config.raw_env);
     if let Some(directory) = &context.config.chdir {
@@ -182,13 +189,6 @@ impl<H: Host> Worker<H> {
             ..
         } = context;
         let control = Control::new(channel)?;
-        // A worker that is stuck is sent ABRT by the master: nothing but the handler itself can answer it.
-        let at_once = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-        signal_hook::flag::register_conditional_shutdown(
-            signal_hook::consts::SIGABRT,
-            i32::from(Exit::Config.code()),
-            at_once,
-        )?;
         // Now that signals are obeyed: a hook may send one.
         if let Err(failed) = told.hooks.post_worker_init(&told.worker, &config) {
             return Ok(Err(hook_failed(&failed, Exit::WorkerBoot)));
@@ -199,6 +199,8 @@ impl<H: Host> Worker<H> {
         };
         let gate = Gate::new(config.worker_connections, row);
         let service = HttpService::new(app, &config, access.clone(), row);
+        let connections = service.connections_shared();
+        last_words::tell_by(Box::new(move |out| connections.tell(out)));
         let worker = Self {
             host,
             service,
@@ -306,8 +308,12 @@ impl<H: Host> Worker<H> {
 
     /// Waits for the connections to end; still obeys an order to hurry.
     async fn finish(&mut self, within: Duration) {
-        let gate = Rc::clone(&self.gate);
-        let empty = timeout(within, gate.empty());
+        let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
+        let all_done = || async {
+            gate.empty().await;
+            host.quiet().await;
+        };
+        let empty = timeout(within, all_done());
         let mut empty = std::pin::pin!(empty);
         let mut sweeps = interval(LAST_SWEEPS);
         loop {
@@ -330,7 +336,7 @@ impl<H: Host> Worker<H> {
                     return;
                 }
                 Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
-                Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), gate.empty())),
+                Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), all_done())),
                 Told::Order(Order::Drain)
                 | Told::Signal(Order::Drain)
                 | Told::Call
@@ -352,20 +358,24 @@ impl<H: Host> Worker<H> {
 
     /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
     fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
-        let gate = Rc::clone(&self.gate);
+        let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
         let every = if limit.is_zero() {
             BEAT
         } else {
             BEAT.min(limit / 4)
         };
+        let every = every.max(Duration::from_millis(10));
         self.host.spawn(async move {
-            let mut ticks = interval(every.max(Duration::from_millis(10)));
+            let mut ticks = interval(every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut failing = false;
             loop {
                 ticks.tick().await;
                 // A wake-up may have gone to a worker that died or was stopped before it could accept.
                 gate.call();
+                if !host.moves_within(every) {
+                    continue;
+                }
                 match heartbeat.beat() {
                     Ok(()) => failing = false,
                     Err(error) => {

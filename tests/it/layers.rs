@@ -13,6 +13,7 @@ const GROUND: &[&str] = &[
     "drain",
     "heartbeat",
     "hooks",
+    "last_words",
     "listener",
     "log",
     "scoreboard",

@@ -17,5 +17,7 @@ mod layers;
 mod limits;
 mod listeners;
 mod load;
+mod preload;
 mod python;
 mod signals;
+mod stacks;

@@ -15,7 +15,7 @@ use pyo3::types::{PyCFunction, PyList, PyTuple};
 pub(crate) use self::script::Scripts;
 
 use super::object::Ref;
-use super::traceback;
+use super::{gil, traceback};
 use crate::channel::Interface;
 use crate::config::{Config, LogLevel};
 use crate::error::Exit;
@@ -162,7 +162,7 @@ fn call(
     config: &Config,
     work: impl for<'py> FnOnce(Python<'py>, &Bound<'py, PyAny>) -> PyResult<()>,
 ) -> Outcome {
-    Python::attach(|py| {
+    gil::held(|py| {
         let worked = script::of(py, config).and_then(|script| match script {
             Some(script) => work(py, &script),
             None => Ok(()),
@@ -234,6 +234,19 @@ pub(super) fn after_import(
     let wrapped = glue.call_method1("wrap", (&script, app, asgi, glue::requests(py)?))?;
     glue.call_method1("initialise", (script,))?;
     Ok(wrapped)
+}
+
+/// The worker is about to end for its silence: `worker_abort`, then `worker_exit`, if there are any.
+pub(super) fn aborted(py: Python<'_>) {
+    let told = glue::server(py).and_then(|glue| glue.call_method0("abort").map(drop));
+    if let Err(error) = told
+        && !error.is_instance_of::<PySystemExit>(py)
+    {
+        tracing::error!(
+            "Exception in worker process\n{}",
+            traceback::text(py, &error)
+        );
+    }
 }
 
 /// Gunicorn's loggers get their handlers as soon as there is a `logging` module.
