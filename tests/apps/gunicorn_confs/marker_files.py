@@ -3,17 +3,20 @@
 import os
 from pathlib import Path
 
-marks = Path(os.environ["MARKS"])
-ready = marks / "app-initialized"
+raw_env = [f"MARKS={os.environ['PLACE']}"]
+
+
+def ready():
+    return Path(os.environ["MARKS"]) / "app-initialized"
 
 
 def when_ready(server):
-    ready.touch()
+    ready().touch()
 
 
 def worker_exit(server, worker):
-    (marks / f"worker-{worker.pid}").write_text(str(worker.nr))
+    (Path(os.environ["MARKS"]) / f"worker-{worker.pid}").write_text(str(worker.nr))
 
 
 def on_exit(server):
-    ready.unlink()
+    ready().unlink()

@@ -4,14 +4,15 @@ with it."""
 import os
 import shutil
 
+# Before the import, which decides by it.
+directory = os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["METRICS"]
+
 from prometheus_client import multiprocess
 
 workers = 2
-raw_env = [f"PROMETHEUS_MULTIPROC_DIR={os.environ['METRICS']}"]
 
 
 def on_starting(server):
-    directory = os.environ["PROMETHEUS_MULTIPROC_DIR"]
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory)
 

@@ -8,6 +8,9 @@ use pyo3::types::{PyDict, PyModule, PyTuple};
 use crate::config::HOOKS;
 use crate::log::critical;
 
+/// The module [`server`].
+const NAME: &str = "rgun_async._gunicorn";
+
 const SERVER: &str = concat!(
     include_str!("../../../../python/rgun_async/_gunicorn.py"),
     "\0"
@@ -26,9 +29,15 @@ const STAND_IN: &str = concat!(
     "\0"
 );
 
+/// [`server`], if it has been needed yet.
+pub(super) fn loaded_server(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    let modules = py.import("sys").and_then(|sys| sys.getattr("modules"));
+    modules.ok()?.get_item(NAME).ok()
+}
+
 /// The configuration file, and the objects that hooks get.
 pub(super) fn server(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    module(py, "rgun_async._gunicorn", SERVER, |module| {
+    module(py, NAME, SERVER, |module| {
         let py = module.py();
         let hooks = PyDict::new(py);
         for (name, arguments) in HOOKS {

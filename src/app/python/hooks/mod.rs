@@ -164,11 +164,26 @@ fn call(
 ) -> Outcome {
     gil::held(|py| {
         let worked = script::of(py, config).and_then(|script| match script {
-            Some(script) => work(py, &script),
+            Some(script) => {
+                let worked = work(py, &script);
+                flush(py);
+                worked
+            }
             None => Ok(()),
         });
         worked.map_err(|error| failed(py, &error))
     })
+}
+
+/// What was printed goes out: left where it is, each process that is forked would print it, too.
+fn flush(py: Python<'_>) {
+    for stream in ["stdout", "stderr"] {
+        let flushed = py
+            .import("sys")
+            .and_then(|sys| sys.getattr(stream)?.call_method0("flush"));
+        // A stream that is closed has nothing.
+        drop(flushed);
+    }
 }
 
 /// `sys.exit` is a way to end the process, everything else a fault.
@@ -238,7 +253,10 @@ pub(super) fn after_import(
 
 /// The worker is about to end for its silence: `worker_abort`, then `worker_exit`, if there are any.
 pub(super) fn aborted(py: Python<'_>) {
-    let told = glue::server(py).and_then(|glue| glue.call_method0("abort").map(drop));
+    let told = match glue::loaded_server(py) {
+        Some(glue) => glue.call_method0("abort").map(drop),
+        None => Ok(()),
+    };
     if let Err(error) = told
         && !error.is_instance_of::<PySystemExit>(py)
     {

@@ -51,7 +51,9 @@ impl Scripts {
         let file = file.map(|file| file.to_string_lossy().into_owned());
         let directory = self.directory.to_string_lossy();
         let place = (file, module, directory, glue::stand_in(py)?);
-        let script = glue::server(py)?.call_method1("read", place)?;
+        let read = glue::server(py)?.call_method1("read", place);
+        super::flush(py);
+        let script = read?;
         let mut globals = Vec::new();
         for (name, value) in script.getattr("values")?.cast_into::<PyDict>()?.iter() {
             globals.push((name.extract()?, values::item(&value)?));
