@@ -155,7 +155,7 @@ impl Master {
         tracing::info!("Listening at: {} ({pid})", urls.join(","));
         tracing::info!("Using worker: {}", self.setup.worker_kind);
         set_title(&self.title("master"));
-        self.tell(|hooks, server| hooks.when_ready(server));
+        self.tell_ready();
     }
 
     fn title(&self, role: &str) -> String {

@@ -31,6 +31,16 @@ impl Master {
         self.coming.as_ref().unwrap_or(&self.current)
     }
 
+    /// It listens. Gunicorn: what fails here fails outside of the master's loop.
+    pub(super) fn tell_ready(&mut self) {
+        self.tell(|hooks, server| {
+            hooks.when_ready(server).map_err(|failed| Failed {
+                exit: failed.exit.or(Some(Exit::Config)),
+                ..failed
+            })
+        });
+    }
+
     /// Calls a hook; false where it failed and the server is stopping for that.
     pub(super) fn tell(
         &mut self,

@@ -152,7 +152,7 @@ fn every_point_of_a_servers_life_is_told() {
 fn a_worker_that_hangs_is_told_of_its_end() {
     for driver in ["sync", "gevent"] {
         let server = with("wsgi:app", "lifecycle")
-            .args(["-k", driver, "-t", "1"])
+            .args(["-k", driver, "-t", "3"])
             .start();
         let worker = server.worker_pids()[0];
         let _stuck = server.get("/spin").in_background();

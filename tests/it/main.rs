@@ -11,6 +11,7 @@ mod boot;
 mod faults;
 mod gunicorn_conf;
 mod heartbeat;
+mod hooks;
 mod http;
 mod http_vectors;
 mod identity;
