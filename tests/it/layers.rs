@@ -12,6 +12,7 @@ const GROUND: &[&str] = &[
     "connections",
     "drain",
     "heartbeat",
+    "hooks",
     "last_words",
     "listener",
     "log",

@@ -9,6 +9,7 @@ mod harness;
 mod access_log;
 mod boot;
 mod faults;
+mod gunicorn_conf;
 mod heartbeat;
 mod http;
 mod http_vectors;
