@@ -19,3 +19,4 @@ mod listeners;
 mod load;
 mod python;
 mod signals;
+mod wsgi_bad_apps;
