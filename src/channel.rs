@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
+use crate::last_words::LastWords;
 use crate::listener::Listener;
 use crate::os::privilege::Identity;
 use crate::scoreboard::Row;
@@ -133,6 +134,8 @@ pub struct WorkerContext {
     pub(crate) channel: OwnedFd,
     /// The file it touches.
     pub(crate) heartbeat: Heartbeat,
+    /// Where it writes what it was doing when it is ended.
+    pub(crate) last_words: Option<LastWords>,
     /// Its counters in shared memory.
     pub(crate) row: Row,
     /// Whom it becomes before it touches the app.

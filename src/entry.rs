@@ -53,6 +53,7 @@ pub(crate) fn builtin_parts(name: &str, command: Vec<OsString>) -> Result<Parts,
         worker_main: Box::new(move |context| worker::run(context, host)),
         check: Box::new(|_| Exit::Done),
         hooks: Hooks::NONE,
+        preload: None,
         command,
     })
 }
@@ -204,6 +205,7 @@ impl Server {
                     }),
                     check: Box::new(|_: &Config| Exit::Done),
                     hooks: Hooks::NONE,
+                    preload: None,
                     command: arguments(),
                 })
             })

@@ -14,7 +14,7 @@ use crate::cli::Sources;
 use crate::config::{AppPath, Config, WorkerClass};
 use crate::entry::{PROGRAM, builtin_parts};
 use crate::error::Exit;
-use crate::os::fork::Hooks;
+use crate::os::fork::{Hooks, exit_now, threads};
 use crate::server::{self, Parts};
 use crate::worker;
 
@@ -54,6 +54,11 @@ fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult
     let exit = server::run(PROGRAM, sources, |config| {
         parts(interpreter, config, command)
     });
+    if threads() > 1 {
+        // The interpreter's own end waits for threads that were started in the master, for ever if need be.
+        interpreter.shutdown();
+        exit_now(exit.code());
+    }
     Ok(exit.code())
 }
 
@@ -74,7 +79,11 @@ fn parts(
             before: hooks.before,
             parent: hooks.parent,
             child: hooks.child,
+            pause: hooks.pause,
+            resume: hooks.resume,
+            threads: true,
         },
+        preload: Some(Box::new(move |config| preload(interpreter, config))),
         command,
     })
 }
@@ -99,6 +108,13 @@ fn work(interpreter: Interpreter, context: WorkerContext) -> Exit {
             worker::run(context, SyncHost::new(interpreter))
         }
     }
+}
+
+fn preload(interpreter: Interpreter, config: &Config) -> Result<(), Exit> {
+    interpreter.preload(config).map_err(|error| {
+        tracing::error!("{error}");
+        error.exit()
+    })
 }
 
 fn check(interpreter: Interpreter, config: &Config) -> Exit {

@@ -27,6 +27,9 @@ const BIND_PAUSE: Duration = Duration::from_secs(1);
 /// The first descriptor a socket manager passes (`sd_listen_fds(3)`).
 const LISTEN_FDS_START: RawFd = 3;
 
+/// Loads the app in the master.
+pub(crate) type Preload = Box<dyn Fn(&Config) -> Result<(), Exit>>;
+
 /// What serves, and what it needs around it.
 pub(crate) struct Parts {
     /// As the log says it: `Using worker: sync`.
@@ -37,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) check: Box<dyn Fn(&Config) -> Exit>,
     /// Calls around each fork.
     pub(crate) hooks: Hooks,
+    /// `--preload`: loads the app in this process, where that can be. What is wrong has been told.
+    pub(crate) preload: Option<Preload>,
     /// How to start this program again, arguments included.
     pub(crate) command: Vec<OsString>,
 }
@@ -157,6 +162,7 @@ fn serve(
     if let Some(file) = file {
         tracing::debug!("configuration file: {}", file.display());
     }
+    let preloaded = preload(&config, parts.preload.as_ref())?;
     let signals = Signals::block()
         .map_err(|error| Failure::config(format!("cannot block signals: {error}")))?;
     if let Err(error) = crate::os::privilege::raise_open_files() {
@@ -185,6 +191,7 @@ fn serve(
         worker_main: parts.worker_main,
         read_config: Box::new(move |current| read_again(&program, &sources, current)),
         hooks: parts.hooks,
+        preloaded,
         command: Command {
             arguments: parts.command,
             directory,
@@ -193,6 +200,29 @@ fn serve(
     let master = Master::new(setup, edition)
         .map_err(|error| logged(Failure::config(format!("no shared memory: {error}"))))?;
     Ok(master.run())
+}
+
+/// `--preload`: whether the workers are forked with their app. Before signals are blocked, so that they end an import that
+/// does not, and before there is anything to clean up.
+fn preload(config: &Config, preload: Option<&Preload>) -> Result<bool, Failure> {
+    if !config.preload_app {
+        return Ok(false);
+    }
+    if config.reload {
+        tracing::warn!("--preload is ignored: --reload needs workers that load the code anew");
+        return Ok(false);
+    }
+    let Some(preload) = preload else {
+        tracing::warn!("--preload is ignored: there is no Python app");
+        return Ok(false);
+    };
+    crate::os::process::set_all_env(&config.raw_env);
+    preload(config).map_err(|exit| Failure {
+        exit,
+        messages: Vec::new(),
+        logged: true,
+    })?;
+    Ok(true)
 }
 
 fn logged(failure: Failure) -> Failure {

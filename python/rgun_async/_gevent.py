@@ -23,9 +23,17 @@ WAITERS = 2
 MORE, ENDED = 1, 2
 
 
+patched = False
+
+
 def patch():
     """Patches the standard library; returns what had been imported, or started, too early for that."""
+    global patched
     late = []
+    if patched:
+        # In the master, before the app was preloaded.
+        return late
+    patched = True
     if "ssl" in sys.modules:
         late.append("the ssl module had been imported")
     threading = sys.modules.get("threading")

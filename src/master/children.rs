@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 
 use crate::channel::{Generation, Order, Report, Slot};
 use crate::heartbeat::Heartbeat;
+use crate::last_words::LastWords;
 use crate::scoreboard::Row;
 
 /// What the master did to end a child.
@@ -50,6 +51,7 @@ pub(crate) struct Child {
     /// What the master did to end it: its death needs no guess.
     pub(crate) sent: Sent,
     heartbeat: Heartbeat,
+    last_words: LastWords,
     channel: Option<UnixStream>,
     row: Row,
 }
@@ -66,11 +68,13 @@ impl fmt::Display for Child {
 
 impl Child {
     /// A worker that was just forked.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of it")]
     pub(crate) fn new(
         pid: Pid,
         slot: Slot,
         generation: Generation,
         heartbeat: Heartbeat,
+        last_words: LastWords,
         channel: UnixStream,
         row: Row,
         born: Instant,
@@ -84,6 +88,7 @@ impl Child {
             aborted: None,
             sent: Sent::Nothing,
             heartbeat,
+            last_words,
             channel: Some(channel),
             row,
         }
@@ -148,6 +153,11 @@ impl Child {
     /// How long it has been silent; zero where that cannot be told.
     pub(crate) fn silent_for(&self) -> Duration {
         self.heartbeat.silent_for().unwrap_or_default()
+    }
+
+    /// What it wrote about its end.
+    pub(crate) fn last_words(&self) -> String {
+        self.last_words.read()
     }
 
     /// Whether it is one of those that are to serve from now on.

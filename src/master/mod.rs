@@ -34,7 +34,7 @@ use phase::{Action, Event, Phase};
 use respawn::Respawn;
 
 /// How long a silent worker has to answer ABRT before KILL.
-const ABORT_GRACE: Duration = Duration::from_secs(1);
+const ABORT_GRACE: Duration = crate::last_words::PATIENCE;
 /// A worker cuts its own connections at `--graceful-timeout`; if it is still there this much later, it is killed.
 const GRACE_MARGIN: Duration = Duration::from_millis(500);
 /// How often the master of an upgrade looks whether the old one is gone.
@@ -63,6 +63,8 @@ pub(crate) struct Setup {
     pub(crate) read_config: ReadConfig,
     /// Calls around each fork.
     pub(crate) hooks: Hooks,
+    /// The workers are forked with their app.
+    pub(crate) preloaded: bool,
     /// How to start this program again.
     pub(crate) command: Command,
 }
@@ -114,12 +116,14 @@ impl Master {
             let now = Instant::now();
             self.step(now);
             let deadline = self.deadline(now);
+            (self.setup.hooks.pause)();
             let happened = event::wait(
                 &self.setup.signals,
                 &mut self.children,
                 deadline,
                 Instant::now(),
             );
+            (self.setup.hooks.resume)();
             let happened = match happened {
                 Ok(happened) => happened,
                 Err(error) => {
@@ -474,6 +478,10 @@ impl Master {
 /// The line about a worker's end, Gunicorn's words.
 fn tell_end(child: &Child, ended: Ended) {
     let pid = child.pid;
+    let last_words = child.last_words();
+    if !last_words.is_empty() {
+        tracing::error!("What worker (pid:{pid}) was doing:\n{last_words}");
+    }
     match ended {
         Ended::Exited(0) => tracing::debug!("{child} left"),
         Ended::Killed(Signal::SIGTERM) if child.sent == Sent::Dismissal => {

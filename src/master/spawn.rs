@@ -12,6 +12,7 @@ use super::reload::Edition;
 use crate::channel::{Slot, WorkerContext};
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
+use crate::last_words::LastWords;
 use crate::os::fork::{Side, exit_now, fork};
 use crate::os::process::set_title;
 use crate::scoreboard::Row;
@@ -78,6 +79,7 @@ impl Master {
                 let dir = edition.worker_tmp_dir();
                 io::Error::other(format!("no heartbeat file in {}: {error}", dir.display()))
             })?;
+        let last_words = LastWords::create()?;
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
@@ -94,19 +96,21 @@ impl Master {
             listeners,
             channel: OwnedFd::from(theirs),
             heartbeat: heartbeat.share()?,
+            last_words: Some(last_words.share()?),
             row,
             identity: edition.identity.clone(),
             master: nix::unistd::getpid().as_raw(),
         };
         match fork(self.setup.hooks)? {
             Side::Parent(pid) => {
-                let child = Child::new(pid, slot, generation, heartbeat, ours, row, now);
+                let child =
+                    Child::new(pid, slot, generation, heartbeat, last_words, ours, row, now);
                 tracing::debug!("{child} forked");
                 self.children.add(child);
                 Ok(())
             }
             Side::Child => {
-                drop((ours, heartbeat));
+                drop((ours, heartbeat, last_words));
                 self.become_worker(context)
             }
         }

@@ -14,6 +14,7 @@ use crate::app::{BootError, Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
+use crate::last_words;
 use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
 use crate::proto::{HttpService, Stream};
@@ -52,6 +53,12 @@ fn boot<H: Host>(
     context: &mut WorkerContext,
     host: &H,
 ) -> Result<(tokio::runtime::LocalRuntime, Option<Epoll>), Exit> {
+    // A worker that is stuck, perhaps in its import, is sent ABRT by the master.
+    if let Some(last_words) = context.last_words.take() {
+        last_words
+            .expect_abort()
+            .map_err(|error| cannot_boot("cannot take the signal ABRT", &error))?;
+    }
     // Here and not in the master, so that a reload that is given up leaves nothing behind.
     crate::os::process::set_all_env(&context.config.raw_env);
     if let Some(directory) = &context.config.chdir {
@@ -138,19 +145,14 @@ impl<H: Host> Worker<H> {
             ..
         } = context;
         let control = Control::new(channel)?;
-        // A worker that is stuck is sent ABRT by the master: nothing but the handler itself can answer it.
-        let at_once = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-        signal_hook::flag::register_conditional_shutdown(
-            signal_hook::consts::SIGABRT,
-            i32::from(Exit::Config.code()),
-            at_once,
-        )?;
         let access = match &config.accesslog {
             Some(target) => Some(AccessSink::open(target)?),
             None => None,
         };
         let gate = Gate::new(config.worker_connections, row);
         let service = HttpService::new(app, &config, access.clone(), row);
+        let connections = service.connections_shared();
+        last_words::tell_by(Box::new(move |out| connections.tell(out)));
         let worker = Self {
             host,
             service,

@@ -12,8 +12,10 @@ const GROUND: &[&str] = &[
     "connections",
     "drain",
     "heartbeat",
+    "last_words",
     "listener",
     "log",
+    "resident",
     "scoreboard",
 ];
 

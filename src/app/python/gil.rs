@@ -55,6 +55,10 @@ pub(crate) struct ForkHooks {
     pub(crate) parent: fn(),
     /// In the child, first of all.
     pub(crate) child: fn(),
+    /// Gives the GIL away while the master waits.
+    pub(crate) pause: fn(),
+    /// Takes it back.
+    pub(crate) resume: fn(),
 }
 
 /// The hooks of `CPython`. They belong on the thread that holds the GIL, which the child holds as well afterwards.
@@ -62,6 +66,8 @@ pub(super) const FORK_HOOKS: ForkHooks = ForkHooks {
     before,
     parent,
     child,
+    pause: release,
+    resume: acquire,
 };
 
 fn before() {

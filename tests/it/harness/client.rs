@@ -23,7 +23,7 @@ pub(crate) enum Address {
 impl Address {
     /// As the `Listening at` line writes it.
     #[track_caller]
-    pub(super) fn of_url(url: &str) -> Self {
+    pub(crate) fn of_url(url: &str) -> Self {
         if let Some(name) = url.strip_prefix("unix:@") {
             Self::Abstract(name.to_owned())
         } else if let Some(path) = url.strip_prefix("unix:") {

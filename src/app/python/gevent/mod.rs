@@ -28,10 +28,9 @@ use self::board::{Board, counted};
 use self::hub::Hub;
 use self::output::Output;
 use self::turns::Turns;
-use super::Interpreter;
-use super::load;
 use super::reply::{Awaited, Outcome, Reply, reply};
 use super::wsgi::{Answer, Given, Input, Multithread, PyBody, Wsgi, failed, refused};
+use super::{Interpreter, cstr, load};
 use crate::app::{App, Bell, Body, BootError, Host, Origin};
 use crate::channel::WorkerContext;
 use crate::error::{AnyError, Exit};
@@ -44,13 +43,6 @@ const GLUE: &std::ffi::CStr = cstr(concat!(
 
 /// A body that declares no more than this is here before the app is called; a longer one is read as it comes.
 const GATHERED: u64 = 64 * 1024;
-
-const fn cstr(text: &str) -> &std::ffi::CStr {
-    match std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
-        Ok(text) => text,
-        Err(_) => panic!("the glue has a NUL in it"),
-    }
-}
 
 /// Hosts a WSGI app under gevent.
 pub(crate) struct GeventHost {
