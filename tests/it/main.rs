@@ -22,3 +22,5 @@ mod preload;
 mod python;
 mod signals;
 mod stacks;
+mod threads;
+mod wsgi_bad_apps;
