@@ -12,7 +12,7 @@
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
 //! | `proto` | HTTP on one connection | `app`, ground, `config` |
 //! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
-//! | ground: `listener channel heartbeat hooks last_words scoreboard log` | what both sides share | `os`, `config`, `error` |
+//! | ground: `channel drain heartbeat hooks last_words listener log resident scoreboard` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
 
@@ -26,6 +26,7 @@ pub mod proto;
 
 mod channel;
 mod cli;
+mod drain;
 mod entry;
 mod heartbeat;
 mod last_words;
@@ -35,6 +36,7 @@ mod master;
 mod os;
 #[cfg(feature = "python")]
 mod pyentry;
+mod resident;
 mod scoreboard;
 mod server;
 mod trampoline;

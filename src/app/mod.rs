@@ -21,6 +21,7 @@ pub mod builtin;
 pub(crate) mod python;
 pub mod tower;
 
+pub use crate::drain::Drain;
 pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
 
@@ -31,6 +32,20 @@ pub struct Ends {
     pub peer: Address,
     /// The address of ours that the client connected to.
     pub local: Address,
+    /// Tells when the connection's worker is about to leave.
+    pub(crate) drain: Drain,
+}
+
+impl Ends {
+    /// The ends of a connection that no worker holds: its [`Drain`] never begins.
+    #[must_use]
+    pub fn new(peer: Address, local: Address) -> Self {
+        Self {
+            peer,
+            local,
+            drain: Drain::default(),
+        }
+    }
 }
 
 /// One end of a connection.
@@ -60,6 +75,14 @@ pub struct Origin {
     pub scheme: Scheme,
     /// The peer is one of `--forwarded-allow-ips` (unix peers always are): its forwarded headers may be believed.
     pub trusted: bool,
+}
+
+impl Origin {
+    /// Tells when the worker is about to leave, so that answers without end and upgraded connections can come to theirs.
+    #[must_use]
+    pub fn drain(&self) -> &Drain {
+        &self.ends.drain
+    }
 }
 
 /// What serves requests in one worker, on the worker's one thread.

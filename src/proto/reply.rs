@@ -32,6 +32,8 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 pub(super) enum Fault {
     #[error("the app answered with the interim status {0}")]
     Interim(StatusCode),
+    #[error("the app switched protocols without an Upgrade field")]
+    Unnamed,
     #[error("the app's Content-Length is not one number")]
     Length,
     #[error("the app's body has {body} bytes, its Content-Length is {announced}")]
@@ -141,6 +143,8 @@ pub(crate) struct Exchange {
     pub(super) wire: Rc<Wire>,
     /// The method is HEAD.
     pub(super) head: bool,
+    /// The client asked for another protocol, and sent no body that would stand in its way.
+    pub(super) upgradable: bool,
     /// For the access log.
     pub(super) record: Option<Box<Record>>,
 }
@@ -172,6 +176,9 @@ impl Exchange {
             .and_then(|fields| fields.check(response.status(), exact, self.head));
         let fields = match checked {
             Ok(fields) => fields,
+            Err(Fault::Interim(StatusCode::SWITCHING_PROTOCOLS)) if self.upgradable => {
+                return self.switch(response.into_parts().0);
+            }
             Err(fault) => {
                 let page = self.fail(&fault.to_string());
                 return self.send_page(page);
@@ -190,6 +197,31 @@ impl Exchange {
         } else {
             Reply::new(Some(body), fields.length.or(exact), self, &parts)
         };
+        Response::from_parts(parts, body)
+    }
+
+    /// The app's answer by which the connection leaves HTTP (RFC 9110 section 15.2.2).
+    fn switch<B>(mut self, mut parts: response::Parts) -> Response<Reply<B>> {
+        if !parts.headers.contains_key(UPGRADE) {
+            let page = self.fail(&Fault::Unnamed.to_string());
+            return self.send_page(page);
+        }
+        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, TE, KEEP_ALIVE] {
+            parts.headers.remove(name);
+        }
+        parts
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        parts
+            .headers
+            .entry(SERVER)
+            .or_insert(HeaderValue::from_static(SERVER_NAME));
+        let mut record = self.record.take();
+        if let Some(record) = &mut record {
+            record.answered(parts.status, &parts.headers);
+        }
+        self.wire.upgrade.promise(record);
+        let body = Reply::new(None, Some(0), self, &parts);
         Response::from_parts(parts, body)
     }
 
@@ -224,6 +256,8 @@ pin_project! {
         left: Option<u64>,
         // What `left` was at first.
         length: Option<u64>,
+        // Why the response is cut, once what came before is on its way.
+        cut: Option<AnyError>,
         exchange: Exchange,
     }
 }
@@ -243,6 +277,7 @@ impl<B> Reply<B> {
             rest: Bytes::new(),
             left: length,
             length,
+            cut: None,
             exchange,
         }
     }
@@ -260,6 +295,9 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
         let mut this = self.project();
+        if let Some(error) = this.cut.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if this.exchange.wire.throttle() {
             return Poll::Pending;
         }
@@ -309,7 +347,10 @@ where
             };
             let request = this.exchange.wire.watch().request();
             tracing::error!("Error handling request {request}: {}", chain(&*error));
-            return Poll::Ready(Some(Err(error)));
+            // The library drops what it has not sent when it is told of the error: it gets the chance to send that.
+            *this.cut = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if this.rest.is_empty() {
             return Poll::Ready(None);
@@ -324,6 +365,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         self.rest.is_empty()
+            && self.cut.is_none()
             && match &self.body {
                 None => true,
                 Some(body) => self.left.is_none_or(|left| left == 0) && body.is_end_stream(),

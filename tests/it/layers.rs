@@ -16,6 +16,7 @@ const GROUND: &[&str] = &[
     "last_words",
     "listener",
     "log",
+    "resident",
     "scoreboard",
 ];
 

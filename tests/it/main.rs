@@ -23,3 +23,5 @@ mod preload;
 mod python;
 mod signals;
 mod stacks;
+mod threads;
+mod wsgi_bad_apps;
