@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Master;
+use super::children::Child;
 use super::phase::Event;
 use super::reload::Edition;
 use crate::error::Exit;
@@ -21,7 +22,7 @@ impl Master {
             config: &edition.config,
             workers_wanted: self.workers,
             worker_age: self.age,
-            workers: self.children.iter().map(|child| child.seen()).collect(),
+            workers: self.children.iter().map(Child::seen).collect(),
             listeners: listeners.collect(),
         }
     }

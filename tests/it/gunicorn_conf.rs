@@ -30,7 +30,7 @@ fn text(server: &Server, path: &str) -> String {
 
 #[test]
 fn a_file_that_computes_everything_from_the_environment() {
-    let rgun = with("hello:app", "from_environment").as_configured(3);
+    let rgun = with("hello:app", "from_environment").configured_for(3);
     let access = rgun.directory().join("access.log");
     let server = rgun
         .env("CONCURRENCY", "3")
@@ -58,7 +58,9 @@ fn a_file_that_computes_everything_from_the_environment() {
 
 #[test]
 fn a_long_file_that_says_mostly_what_is_so_anyway() {
-    let server = with("hello:app", "everything_off").as_configured(2).spawn();
+    let server = with("hello:app", "everything_off")
+        .configured_for(2)
+        .spawn();
     server.wait_for_line("Listening at: ");
     assert_eq!(text(&server, "/"), "hello world!");
     let warnings: Vec<_> = server
@@ -327,7 +329,7 @@ fn a_preloaded_apps_connections_are_made_anew_in_each_worker() {
 
 #[test]
 fn a_file_is_found_by_itself_and_read_again_at_a_reload() {
-    let rgun = Rgun::app("hello:app").as_configured(1);
+    let rgun = Rgun::app("hello:app").configured_for(1);
     let file =
         "bind = '127.0.0.1:0'\nloglevel = 'debug'\nimport helper\nworkers = helper.WORKERS\n";
     rgun.write("helper.py", "WORKERS = 1");
@@ -348,7 +350,7 @@ fn a_file_is_found_by_itself_and_read_again_at_a_reload() {
 
 #[test]
 fn modules_are_configurations_too_and_gunicorns_variable_names_them() {
-    let rgun = Rgun::app("hello:app").as_configured(2);
+    let rgun = Rgun::app("hello:app").configured_for(2);
     rgun.write(
         "settings.py",
         "bind = '127.0.0.1:0'\nloglevel = 'debug'\nworkers = 7\nthreads = 1\n",
