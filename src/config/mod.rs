@@ -1,7 +1,7 @@
 //! The configuration: merged, valid, immutable.
 //!
 //! Sources, the later over the earlier: defaults (some from `PORT`, `WEB_CONCURRENCY`, `FORWARDED_ALLOW_IPS`), the
-//! file (TOML or Python), the variables `RGUN_NAME`, `RGUN_CMD_ARGS`, the command line. Within one source a repeated flag
+//! file (TOML or Python), the variables `RGUN_NAME`, `RGUN_CMD_ARGS` or `GUNICORN_CMD_ARGS`, the command line. Within one source a repeated flag
 //! accumulates where the setting is a list; between sources the later list replaces the earlier. An empty variable
 //! counts as none, an empty text elsewhere as "no value" where a setting may be without.
 

@@ -470,3 +470,59 @@ fn a_reload_under_load_loses_no_request_when_the_file_has_hooks() {
     let tally = hammer.stop();
     assert!(tally.failures.is_empty() && tally.good > 0, "{tally:?}");
 }
+
+#[test]
+fn logging_is_configured_by_files_too() {
+    let json = r#"{"formatters": {"short": {"format": "json: %(message)s"}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "short", "stream": "ext://sys.stdout"}},
+        "root": {"level": "DEBUG", "handlers": ["console"]}, "loggers": {}}"#;
+    let ini = "[loggers]\nkeys=root\n[handlers]\nkeys=console\n[formatters]\nkeys=short\n\
+        [logger_root]\nlevel=DEBUG\nhandlers=console\n\
+        [handler_console]\nclass=StreamHandler\nformatter=short\nargs=(sys.stdout,)\n\
+        [formatter_short]\nformat=ini: %(message)s\n";
+    for (flag, kind, text) in [
+        ("--log-config-json", "json", json),
+        ("--log-config", "ini", ini),
+    ] {
+        let rgun = Rgun::app("shop_logs:app");
+        let path = rgun.write(kind, text);
+        let server = rgun.arg(flag).arg(path).start();
+        server.get("/7").response();
+        server.wait_for_output(&format!("{kind}: order /7"), 1);
+    }
+    let missing = Rgun::app("shop_logs:app")
+        .args(["--log-config", "/no/such.ini"])
+        .spawn();
+    missing.assert_exits(3).within(patience());
+    assert_eq!(
+        missing.count_lines("log config '/no/such.ini' not found"),
+        1
+    );
+}
+
+#[test]
+fn long_bodies_go_where_the_file_says() {
+    let rgun = Rgun::app("where:app");
+    let home = rgun.directory();
+    rgun.write(
+        "where.py",
+        "import os\n\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    \
+         return [os.readlink(f'/proc/self/fd/{environ[\"wsgi.input\"].fileno()}').encode()]\n",
+    );
+    let path = rgun.write(
+        "conf.py",
+        &format!("tmp_upload_dir = {:?}\n", home.display().to_string()),
+    );
+    let server = rgun
+        .chdir(&home)
+        .args(["-k", "sync", "-c"])
+        .arg(path)
+        .start();
+    let body = "x".repeat(2 << 20);
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let place = server.connect().ask(request).text();
+    assert!(place.starts_with(&home.display().to_string()), "{place}");
+}

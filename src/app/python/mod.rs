@@ -145,6 +145,9 @@ impl Interpreter {
         self.after_fork()
             .and_then(|()| stuck::report_on_abort(self.0))
             .map_err(|error| load::boot(self.0, &error))?;
+        if let Some(directory) = &config.tmp_upload_dir {
+            wsgi::keep_in(directory);
+        }
         self.paths(config)
     }
 
