@@ -24,10 +24,11 @@ use http_body::Body as _;
 use pyo3::prelude::*;
 use tokio::runtime::LocalRuntime;
 
-use self::board::{Board, counted};
+use self::board::Board;
 use self::hub::Hub;
 use self::output::Output;
 use self::turns::Turns;
+use super::counted::counted;
 use super::reply::{Awaited, Outcome, Reply, reply};
 use super::wsgi::{Answer, Given, Input, Multithread, PyBody, Wsgi, failed, refused};
 use super::{Interpreter, cstr, load};
