@@ -215,7 +215,7 @@ impl Context {
     }
 
     /// One that Python code has made.
-    pub(super) fn of_python(context: Ref) -> Self {
+    pub(super) fn made(context: Ref) -> Self {
         Self(context)
     }
 

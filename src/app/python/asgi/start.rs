@@ -77,7 +77,7 @@ impl Starter {
                     let step = step.into_bound(task.py());
                     match context {
                         Some(context) => {
-                            let context = Context::of_python(context.into_bound(task.py()));
+                            let context = Context::made(context.into_bound(task.py()));
                             context.run(|| step.call0())??;
                         }
                         None => drop(step.call0()?),
