@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -168,6 +169,18 @@ pub trait Host: 'static {
     /// Where the worker waits, if not in the runtime's epoll. Asked while the main future runs.
     fn bell(&self) -> Option<Bell> {
         None
+    }
+
+    /// Whether the app has moved within this time, or had no reason to. A worker whose app does not move gives no sign of life;
+    /// where the app runs on the worker's thread there is nothing to ask, for then nobody would.
+    fn moves_within(&self, time: Duration) -> bool {
+        let _ = time;
+        true
+    }
+
+    /// Waits until nothing of the app's is at work, once the last connection has ended. Cancel safe.
+    fn quiet(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
     }
 
     /// After the last connection has ended: exit handlers of the app.
