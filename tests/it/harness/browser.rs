@@ -68,7 +68,7 @@ impl Browser {
             .unwrap_or_else(|| Client::connect(&self.address));
         client.send(head);
         // Who refuses a body may hang up before its end; the answer is there all the same.
-        let _ = client.try_send(body);
+        let whole = client.try_send(body).is_ok();
         let response = client.response_to(method);
         for line in response.all("set-cookie") {
             let pair = line.split(';').next().unwrap_or_default();
@@ -76,7 +76,7 @@ impl Browser {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        if !response.says_close() {
+        if whole && !response.says_close() {
             self.client = Some(client);
         }
         response
