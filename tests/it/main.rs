@@ -21,3 +21,4 @@ mod load;
 mod python;
 mod shop;
 mod signals;
+mod wsgi_bad_apps;

@@ -224,6 +224,12 @@ impl Client {
         Ok(std::mem::take(&mut self.buffer))
     }
 
+    /// Everything until the server closes or resets.
+    pub(crate) fn until_end(&mut self) -> Vec<u8> {
+        while self.more().unwrap_or(false) {}
+        std::mem::take(&mut self.buffer)
+    }
+
     /// The server closes (or resets) within this time; what it sent before is dropped.
     pub(crate) fn closes_within(&mut self, deadline: Duration) -> bool {
         let end = Instant::now() + deadline;

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
-use pyo3::exceptions::PyAssertionError;
+use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -178,7 +178,16 @@ impl Wsgi {
         {
             return Ok(Answer::File(head, FileBody { blocks, returned }));
         }
-        let iterator = returned.object().try_iter()?;
+        let iterator = returned.object().try_iter().map_err(|error| {
+            if error.is_instance_of::<PyTypeError>(self.py) {
+                let class = exchange::class(returned.object());
+                PyTypeError::new_err(format!(
+                    "the application returned {class}, which is no iterable of bytes"
+                ))
+            } else {
+                error
+            }
+        })?;
         let mut source = Source::new(iterator, returned, lease);
         source.prime()?;
         let state = source.lease.state();
