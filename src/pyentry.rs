@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::app::builtin::Builtin;
 use crate::app::python::{
-    GeventHost, Interpreter, PythonHooks, Scripts, SyncHost, ThreadsHost,
+    AsgiHost, GeventHost, Interpreter, PythonHooks, Scripts, SyncHost, ThreadsHost,
 };
 use crate::channel::WorkerContext;
 use crate::cli::Sources;
@@ -108,10 +108,7 @@ fn work(interpreter: Interpreter, context: WorkerContext) -> Exit {
         };
     }
     match interpreter.resolve(&config, context.interface) {
-        WorkerClass::Asgi => {
-            tracing::error!("this worker class is not here yet");
-            Exit::AppLoad
-        }
+        WorkerClass::Asgi => worker::run(context, AsgiHost::new(interpreter)),
         WorkerClass::Gthread => worker::run(context, ThreadsHost::new(interpreter)),
         WorkerClass::Gevent => worker::run(context, GeventHost::new(interpreter)),
         WorkerClass::Sync | WorkerClass::Auto => {

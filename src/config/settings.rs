@@ -197,6 +197,18 @@ settings! {
         /// The longest WebSocket message, in bytes, after decompression: it is closed with 1009 above.
         websocket_max_message_size: u64 as Bytes<u64, { u64::MAX }> = 16 << 20,
             ["--websocket-max-message-size"] BYTES, on_reload NewWorkers;
+
+        /// How often a WebSocket client is pinged; 0 is never.
+        websocket_ping_interval: Duration as Seconds = seconds(20),
+            ["--websocket-ping-interval"] SECONDS, on_reload NewWorkers;
+
+        /// How long a client may take to give a sign of life after a ping, before it is cut; 0 is for ever.
+        websocket_ping_timeout: Duration as Seconds = seconds(20),
+            ["--websocket-ping-timeout"] SECONDS, on_reload NewWorkers;
+
+        /// Compress WebSocket messages where the client can (permessage-deflate).
+        websocket_compression: bool as Switch = true,
+            ["--websocket-compression"] BOOL, on_reload NewWorkers;
     }
 
     section "Development" {

@@ -231,6 +231,10 @@ impl<H: Host> Worker<H> {
         let leaving = self.until_told_to_leave().await;
         self.gate.row().stop_accepting();
         self.gate.close();
+        self.host.leaving(match leaving {
+            Leaving::AtOnce => Instant::now(),
+            Leaving::Finish(within) => Instant::now() + within,
+        });
         match leaving {
             Leaving::AtOnce => {}
             Leaving::Finish(within) => {

@@ -18,6 +18,7 @@ const GROUND: &[&str] = &[
     "log",
     "resident",
     "scoreboard",
+    "websocket",
 ];
 
 /// A room and what it may import beside itself; `GROUND` stands for all of the ground.

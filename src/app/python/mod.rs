@@ -8,6 +8,9 @@
 //! The rules of the room: references stay on their thread, or travel as `shared` says; no borrow of ours is held while the app's code can
 //! run, for a greenlet may be switched, or a destructor come back to us.
 
+mod asgi;
+mod awaitable;
+mod counted;
 mod gevent;
 mod gil;
 mod hooks;
@@ -35,6 +38,7 @@ use crate::app::BootError;
 use crate::channel::Interface;
 use crate::config::{AppPath, Config, WorkerClass};
 
+pub(crate) use self::asgi::AsgiHost;
 pub(crate) use self::gevent::GeventHost;
 pub(crate) use self::gil::ForkHooks;
 pub(crate) use self::hooks::{PythonHooks, Scripts};
