@@ -12,8 +12,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::app::{BootError, Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
+use crate::config::Config;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
+use crate::hooks::{self, Failed, Hooks};
 use crate::last_words;
 use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
@@ -34,19 +36,41 @@ const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 /// A worker's whole life, from the fork to its exit code.
 pub(crate) fn run<H: Host>(mut context: WorkerContext, host: H) -> Exit {
     tracing::info!("Booting worker with pid: {}", std::process::id());
-    let exit = match boot(&mut context, &host) {
+    let config = Rc::clone(&context.config);
+    let hooks = Rc::clone(&context.hooks);
+    let worker = context.worker();
+    let booted = hooks
+        .post_fork(&worker, &config)
+        .map_err(|failed| hook_failed(&failed, Exit::WorkerBoot))
+        .and_then(|()| boot(&mut context, &host));
+    let (exit, host) = match booted {
         Ok((runtime, epoll)) => {
             let host = Rc::new(host);
             let main = serve(context, Rc::clone(&host), epoll);
             let exit = host.drive(runtime, epoll.map(Epoll::number), main);
-            host.shutdown();
-            exit
+            (exit, Some(host))
         }
-        Err(exit) => exit,
+        Err(exit) => (exit, None),
     };
     flush_access();
     tracing::info!("Worker exiting (pid: {})", std::process::id());
+    if let Err(failed) = hooks.worker_exit(&worker, &config)
+        && !failed.message.is_empty()
+    {
+        tracing::warn!("Exception during worker exit:\n{failed}");
+    }
+    if let Some(host) = host {
+        host.shutdown();
+    }
     exit
+}
+
+/// How a worker ends that a hook has failed in: as the hook says, else by `exit`.
+fn hook_failed(failed: &Failed, exit: Exit) -> Exit {
+    if !failed.message.is_empty() {
+        tracing::error!("Exception in worker process\n{failed}");
+    }
+    failed.exit.unwrap_or(exit)
 }
 
 fn boot<H: Host>(
@@ -101,13 +125,11 @@ async fn serve<H: Host>(context: WorkerContext, host: Rc<H>, epoll: Option<Epoll
         Ok(app) => app,
         Err(error) => return no_app(&context, &error),
     };
-    let served = async {
-        let worker = Worker::new(context, host, app, epoll)?;
-        Ok(worker.run().await)
-    };
-    served
-        .await
-        .unwrap_or_else(|error: io::Error| cannot_boot("cannot start serving", &error))
+    match Worker::new(context, host, app, epoll) {
+        Ok(Ok(worker)) => worker.run().await,
+        Ok(Err(exit)) => exit,
+        Err(error) => cannot_boot("cannot start serving", &error),
+    }
 }
 
 /// A worker that serves.
@@ -118,6 +140,23 @@ struct Worker<H: Host> {
     control: Control,
     access: Option<Rc<AccessSink>>,
     graceful: Duration,
+    told: Points,
+}
+
+/// The points of a worker's life, for those who want to be told.
+struct Points {
+    hooks: Rc<dyn Hooks>,
+    worker: hooks::Worker,
+    config: Rc<Config>,
+}
+
+impl Points {
+    /// It is told to leave at once.
+    fn interrupted(&self) {
+        if let Err(failed) = self.hooks.worker_int(&self.worker, &self.config) {
+            hook_failed(&failed, Exit::Internal);
+        }
+    }
 }
 
 /// Why a worker leaves.
@@ -135,7 +174,12 @@ impl<H: Host> Worker<H> {
         host: Rc<H>,
         app: H::App,
         epoll: Option<Epoll>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Result<Self, Exit>> {
+        let told = Points {
+            hooks: Rc::clone(&context.hooks),
+            worker: context.worker(),
+            config: Rc::clone(&context.config),
+        };
         let WorkerContext {
             config,
             listeners,
@@ -145,6 +189,10 @@ impl<H: Host> Worker<H> {
             ..
         } = context;
         let control = Control::new(channel)?;
+        // Now that signals are obeyed: a hook may send one.
+        if let Err(failed) = told.hooks.post_worker_init(&told.worker, &config) {
+            return Ok(Err(hook_failed(&failed, Exit::WorkerBoot)));
+        }
         let access = match &config.accesslog {
             Some(target) => Some(AccessSink::open(target)?),
             None => None,
@@ -160,6 +208,7 @@ impl<H: Host> Worker<H> {
             control,
             access,
             graceful: config.graceful_timeout,
+            told,
         };
         worker.beat(heartbeat, config.timeout);
         worker.sweep();
@@ -174,7 +223,7 @@ impl<H: Host> Worker<H> {
             worker.host.spawn(acceptor.run(to));
         }
         row.start_accepting(std::process::id());
-        Ok(worker)
+        Ok(Ok(worker))
     }
 
     async fn run(mut self) -> Exit {
@@ -182,6 +231,10 @@ impl<H: Host> Worker<H> {
         let leaving = self.until_told_to_leave().await;
         self.gate.row().stop_accepting();
         self.gate.close();
+        self.host.leaving(match leaving {
+            Leaving::AtOnce => Instant::now(),
+            Leaving::Finish(within) => Instant::now() + within,
+        });
         match leaving {
             Leaving::AtOnce => {}
             Leaving::Finish(within) => {
@@ -221,8 +274,12 @@ impl<H: Host> Worker<H> {
                 self.control.report(Report::Draining);
                 Some(Leaving::Finish(self.graceful))
             }
-            Told::Order(Order::Quit) => Some(Leaving::AtOnce),
+            Told::Order(Order::Quit) => {
+                self.told.interrupted();
+                Some(Leaving::AtOnce)
+            }
             Told::Signal(Order::Quit) => {
+                self.told.interrupted();
                 self.control.report(Report::Draining);
                 Some(Leaving::AtOnce)
             }
@@ -278,7 +335,10 @@ impl<H: Host> Worker<H> {
                 told = self.control.next() => told,
             };
             match told {
-                Told::Order(Order::Quit) | Told::Signal(Order::Quit) => return,
+                Told::Order(Order::Quit) | Told::Signal(Order::Quit) => {
+                    self.told.interrupted();
+                    return;
+                }
                 Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
                 Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), all_done())),
                 Told::Order(Order::Drain)

@@ -12,7 +12,8 @@ use pyo3::types::PyList;
 use tokio::runtime::LocalRuntime;
 
 use super::Inner;
-use super::board::{Board, is_runnable};
+use super::board::Board;
+use crate::app::python::counted::is_runnable;
 use crate::error::Exit;
 
 /// A turn ends after so many rounds of the runtime's queue even if tasks are runnable: greenlets wait.
