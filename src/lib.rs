@@ -12,7 +12,7 @@
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
 //! | `proto` | HTTP on one connection | `app`, ground, `config` |
 //! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
-//! | ground: `listener channel heartbeat last_words scoreboard log` | what both sides share | `os`, `config`, `error` |
+//! | ground: `listener channel drain heartbeat last_words resident scoreboard log` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
 
@@ -25,6 +25,7 @@ pub mod proto;
 
 mod channel;
 mod cli;
+mod drain;
 mod entry;
 mod heartbeat;
 mod last_words;
@@ -34,6 +35,7 @@ mod master;
 mod os;
 #[cfg(feature = "python")]
 mod pyentry;
+mod resident;
 mod scoreboard;
 mod server;
 mod trampoline;

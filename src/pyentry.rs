@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pyo3::prelude::*;
 
 use crate::app::builtin::Builtin;
-use crate::app::python::{GeventHost, Interpreter, SyncHost};
+use crate::app::python::{GeventHost, Interpreter, SyncHost, ThreadsHost};
 use crate::channel::WorkerContext;
 use crate::cli::Sources;
 use crate::config::{AppPath, Config, WorkerClass};
@@ -98,10 +98,11 @@ fn work(interpreter: Interpreter, context: WorkerContext) -> Exit {
         };
     }
     match interpreter.resolve(&config, context.interface) {
-        WorkerClass::Gthread | WorkerClass::Asgi => {
+        WorkerClass::Asgi => {
             tracing::error!("this worker class is not here yet");
             Exit::AppLoad
         }
+        WorkerClass::Gthread => worker::run(context, ThreadsHost::new(interpreter)),
         WorkerClass::Gevent => worker::run(context, GeventHost::new(interpreter)),
         WorkerClass::Sync | WorkerClass::Auto => {
             worker::run(context, SyncHost::new(interpreter))

@@ -209,10 +209,7 @@ mod tests {
 
     fn origin() -> Origin {
         let address = Address::Tcp("127.0.0.1:1".parse().expect("an address"));
-        let ends = Arc::new(Ends {
-            peer: address.clone(),
-            local: address,
-        });
+        let ends = Arc::new(Ends::new(address.clone(), address));
         Origin {
             ends,
             scheme: Scheme::Https,

@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -20,6 +21,7 @@ pub mod builtin;
 pub(crate) mod python;
 pub mod tower;
 
+pub use crate::drain::Drain;
 pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
 
@@ -30,6 +32,20 @@ pub struct Ends {
     pub peer: Address,
     /// The address of ours that the client connected to.
     pub local: Address,
+    /// Tells when the connection's worker is about to leave.
+    pub(crate) drain: Drain,
+}
+
+impl Ends {
+    /// The ends of a connection that no worker holds: its [`Drain`] never begins.
+    #[must_use]
+    pub fn new(peer: Address, local: Address) -> Self {
+        Self {
+            peer,
+            local,
+            drain: Drain::default(),
+        }
+    }
 }
 
 /// One end of a connection.
@@ -59,6 +75,14 @@ pub struct Origin {
     pub scheme: Scheme,
     /// The peer is one of `--forwarded-allow-ips` (unix peers always are): its forwarded headers may be believed.
     pub trusted: bool,
+}
+
+impl Origin {
+    /// Tells when the worker is about to leave, so that answers without end and upgraded connections can come to theirs.
+    #[must_use]
+    pub fn drain(&self) -> &Drain {
+        &self.ends.drain
+    }
 }
 
 /// What serves requests in one worker, on the worker's one thread.
@@ -168,6 +192,18 @@ pub trait Host: 'static {
     /// Where the worker waits, if not in the runtime's epoll. Asked while the main future runs.
     fn bell(&self) -> Option<Bell> {
         None
+    }
+
+    /// Whether the app has moved within this time, or had no reason to. A worker whose app does not move gives no sign of life;
+    /// where the app runs on the worker's thread there is nothing to ask, for then nobody would.
+    fn moves_within(&self, time: Duration) -> bool {
+        let _ = time;
+        true
+    }
+
+    /// Waits until nothing of the app's is at work, once the last connection has ended. Cancel safe.
+    fn quiet(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
     }
 
     /// After the last connection has ended: exit handlers of the app.

@@ -11,4 +11,5 @@ pub(crate) mod mmap;
 pub(crate) mod orphan;
 pub(crate) mod privilege;
 pub(crate) mod process;
+pub(crate) mod resident;
 pub(crate) mod signal;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::app::{Address, Ends};
+use crate::app::{Address, Drain, Ends};
 
 /// The most that one sweep moves the clock, in milliseconds.
 const STRIDE: u64 = 500;
@@ -63,6 +63,8 @@ pub(crate) enum Phase {
     Handling,
     /// Closed by us; the client may still be sending.
     Lingering,
+    /// It has left HTTP, and its app has the stream: no deadline.
+    Upgraded,
 }
 
 /// Whose time is over.
@@ -260,6 +262,9 @@ impl Watch {
 
     fn tick(&self, elapsed: u64, limits: &Limits) -> Option<Verdict> {
         let age = self.clock.now.get().saturating_sub(self.since.get());
+        if self.phase.get() == Phase::Upgraded {
+            return None;
+        }
         // The phase began up to a stride after the clock's last move.
         let past = |limit: u64| limit > 0 && age > limit.saturating_add(STRIDE);
         if limits.write > 0 && self.sent.tick(elapsed, limits.write) {
@@ -284,7 +289,8 @@ impl Watch {
             | Phase::Head
             | Phase::Receiving
             | Phase::Handling
-            | Phase::Lingering => None,
+            | Phase::Lingering
+            | Phase::Upgraded => None,
         }
     }
 }
@@ -336,6 +342,8 @@ pub(crate) struct Connections {
     clock: Rc<Clock>,
     swept: Cell<Option<Instant>>,
     limits: Limits,
+    /// Tells apps of the drain.
+    signal: Drain,
 }
 
 impl Connections {
@@ -353,6 +361,7 @@ impl Connections {
                 body: ms(timeouts.body),
                 write: ms(timeouts.write),
             },
+            signal: Drain::new(),
         })
     }
 
@@ -379,12 +388,18 @@ impl Connections {
     }
 
     /// No more requests: those with a request, or part of one, are answered with `Connection: close`; those that are kept
-    /// alive have a moment for one that is on its way, those that have not sent anything yet a second. To be swept
-    /// more often from now on.
+    /// alive have a moment for one that is on its way, those that have not sent anything yet a second. Apps are told (`Drain`). To
+    /// be swept more often from now on.
     pub(crate) fn drain(&self, now: Instant) {
         self.sweep(now);
         self.clock.draining.set(true);
         self.clock.drained.set(self.clock.now.get());
+        self.signal.begin();
+    }
+
+    /// What tells apps of the drain.
+    pub(crate) fn signal(&self) -> Drain {
+        self.signal.clone()
     }
 
     /// Cuts every connection and logs each.
@@ -404,6 +419,12 @@ impl Connections {
                 Phase::Receiving | Phase::Handling => {
                     let request = watch.request();
                     tracing::warn!("Cutting request {request} from {peer} after {age} ms");
+                }
+                Phase::Upgraded => {
+                    let request = watch.request();
+                    tracing::warn!(
+                        "Cutting upgraded connection {request} from {peer} after {age} ms"
+                    );
                 }
             }
             watch.verdict.set(Some(Verdict::Abort));

@@ -2,7 +2,7 @@
 //!
 //! The way of a request: [`io`] reads it, the [`guard`] passes it or refuses it, hyper parses it, [`service`] makes it
 //! what apps see and calls the app, [`reply`] watches over the answer, [`access`] logs it. [`connections`] keeps the
-//! deadlines of all.
+//! deadlines of all; [`upgrade`] is the way out of HTTP.
 
 pub mod bench;
 pub mod guard;
@@ -17,6 +17,7 @@ mod late;
 mod page;
 mod reply;
 mod service;
+mod upgrade;
 
 pub(crate) use self::http::HttpService;
 pub(crate) use self::io::Stream;

@@ -13,6 +13,7 @@ use http::header::HOST;
 use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
 use super::guard::Refusal;
@@ -72,6 +73,8 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         let exchange = Exchange {
             wire: Rc::clone(wire),
             head: parts.method == Method::HEAD,
+            upgradable: parts.extensions.get::<OnUpgrade>().is_some()
+                && incoming.is_end_stream(),
             record: wire.shared.access.as_ref().map(|log| {
                 let scheme = *scheme.as_ref().unwrap_or(&Scheme::Http);
                 log.begin(&parts, wire.watch().ends(), scheme)

@@ -154,10 +154,7 @@ impl Acceptor {
             Kind::Tcp => Stream::Tcp(TcpStream::from_std(fd.into())?),
             Kind::Unix => Stream::Unix(UnixStream::from_std(fd.into())?),
         };
-        let ends = Ends {
-            peer: address(&peer),
-            local: self.local.clone(),
-        };
+        let ends = Ends::new(address(&peer), self.local.clone());
         to.take(stream, ends, permit);
         Ok(true)
     }

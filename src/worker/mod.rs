@@ -255,8 +255,12 @@ impl<H: Host> Worker<H> {
 
     /// Waits for the connections to end; still obeys an order to hurry.
     async fn finish(&mut self, within: Duration) {
-        let gate = Rc::clone(&self.gate);
-        let empty = timeout(within, gate.empty());
+        let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
+        let all_done = || async {
+            gate.empty().await;
+            host.quiet().await;
+        };
+        let empty = timeout(within, all_done());
         let mut empty = std::pin::pin!(empty);
         let mut sweeps = interval(LAST_SWEEPS);
         loop {
@@ -276,7 +280,7 @@ impl<H: Host> Worker<H> {
             match told {
                 Told::Order(Order::Quit) | Told::Signal(Order::Quit) => return,
                 Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
-                Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), gate.empty())),
+                Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), all_done())),
                 Told::Order(Order::Drain)
                 | Told::Signal(Order::Drain)
                 | Told::Call
@@ -298,20 +302,24 @@ impl<H: Host> Worker<H> {
 
     /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
     fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
-        let gate = Rc::clone(&self.gate);
+        let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
         let every = if limit.is_zero() {
             BEAT
         } else {
             BEAT.min(limit / 4)
         };
+        let every = every.max(Duration::from_millis(10));
         self.host.spawn(async move {
-            let mut ticks = interval(every.max(Duration::from_millis(10)));
+            let mut ticks = interval(every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut failing = false;
             loop {
                 ticks.tick().await;
                 // A wake-up may have gone to a worker that died or was stopped before it could accept.
                 gate.call();
+                if !host.moves_within(every) {
+                    continue;
+                }
                 match heartbeat.beat() {
                     Ok(()) => failing = false,
                     Err(error) => {

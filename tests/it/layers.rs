@@ -15,6 +15,7 @@ const GROUND: &[&str] = &[
     "last_words",
     "listener",
     "log",
+    "resident",
     "scoreboard",
 ];
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::harness::client::End;
 use crate::harness::{Rgun, Server, patience, until, venv};
 
-const DRIVERS: [&str; 2] = ["sync", "gevent"];
+const DRIVERS: [&str; 3] = ["sync", "gevent", "gthread"];
 
 fn wsgi(driver: &str) -> Server {
     Rgun::app("wsgi:app").args(["-k", driver]).start()
@@ -93,7 +93,7 @@ fn the_environ_is_pep_3333s_and_gunicorns() {
         }
         assert_eq!(environ["wsgi.version"], serde_json::json!([1, 0]));
         assert_eq!(environ["wsgi.run_once"], false);
-        assert_eq!(environ["wsgi.multithread"], driver == "gevent");
+        assert_eq!(environ["wsgi.multithread"], driver != "sync");
         assert_eq!(environ["wsgi.input_terminated"], true);
         assert!(
             environ["SERVER_SOFTWARE"]
@@ -411,13 +411,13 @@ fn a_thousand_waits_run_at_once_in_one_gevent_worker() {
 }
 
 #[test]
-fn the_app_runs_on_the_main_thread_of_the_venvs_python() {
+fn the_app_runs_in_the_venvs_python_and_but_for_gthread_on_its_main_thread() {
     for driver in DRIVERS {
         let server = wsgi(driver);
         let facts = server.get("/thread").response().json();
         let venv = venv().canonicalize().expect("it exists");
         assert_eq!(facts["prefix"].as_str(), venv.to_str(), "{driver}");
-        assert_eq!(facts["main"], true, "{driver}");
+        assert_eq!(facts["main"], driver != "gthread", "{driver}");
         assert_eq!(facts["gevent"], driver == "gevent");
     }
 }

@@ -1,10 +1,11 @@
-//! Python apps: WSGI (PEP 3333), called on the worker's one thread.
+//! Python apps: WSGI (PEP 3333).
 //!
-//! Two hosts differ in who waits: under [`SyncHost`] Tokio does, and the app runs inside its tasks; under [`GeventHost`]
-//! gevent's hub does, and gives the runtime turns. Everything here runs in an interpreter that was there before us:
+//! The hosts differ in who waits: under [`SyncHost`] Tokio does, and the app runs inside its tasks; under [`GeventHost`]
+//! gevent's hub does, and gives the runtime turns; under [`ThreadsHost`] Tokio does, and the app runs in threads beside it.
+//! Everything here runs in an interpreter that was there before us:
 //! `pyentry` is loaded by it.
 //!
-//! The rules of the room: references stay on the worker's thread; no borrow of ours is held while the app's code can
+//! The rules of the room: references stay on their thread, or travel as `shared` says; no borrow of ours is held while the app's code can
 //! run, for a greenlet may be switched, or a destructor come back to us.
 
 mod gevent;
@@ -15,9 +16,11 @@ mod object;
 mod pace;
 mod preload;
 mod reply;
+mod shared;
 mod signals;
 mod stuck;
 mod sync;
+mod threads;
 mod traceback;
 mod wsgi;
 
@@ -34,6 +37,7 @@ use crate::config::{AppPath, Config, WorkerClass};
 pub(crate) use self::gevent::GeventHost;
 pub(crate) use self::gil::ForkHooks;
 pub(crate) use self::sync::SyncHost;
+pub(crate) use self::threads::ThreadsHost;
 
 /// The interpreter that this process is.
 ///
@@ -150,7 +154,8 @@ impl Interpreter {
     /// The app, for a driver of WSGI apps.
     fn load(self, config: &Config, multithread: Multithread) -> Result<Wsgi, BootError> {
         let app = self.import_as(config, Interface::Wsgi)?;
-        Wsgi::new(app, config, multithread).map_err(|error| load::boot(self.0, &error))
+        Wsgi::new(app, &config.errorlog, multithread)
+            .map_err(|error| load::boot(self.0, &error))
     }
 
     /// The app, where it is of this kind, or its kind cannot be seen.

@@ -19,7 +19,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyString};
 
-/// An owned reference. It never leaves the worker's thread, which holds the GIL whenever code of ours runs there.
+use super::shared::{self, Away};
+
+/// An owned reference. It never leaves its thread, which holds the GIL whenever code of ours runs there.
 pub(super) type Ref = Bound<'static, PyAny>;
 
 /// A `bytes` longer than this is sent from where it lies; a shorter one is copied, which costs no more than keeping
@@ -53,8 +55,8 @@ mod lacking {
 
 /// The token of the interpreter for as long as the process lives.
 ///
-/// The caller is `main` of the extension module: everything that is given the token runs on that thread, inside that
-/// call, and gives the GIL away only where nothing of ours runs (see `gil`).
+/// The caller is `main` of the extension module, or a thread's: everything that is given the token runs on that thread,
+/// inside that call, and gives the GIL away only where nothing of ours runs (see `gil`, and `Python::detach`).
 pub(super) fn token(_: Python<'_>) -> Python<'static> {
     // SAFETY: the argument proves that this thread is attached; that it stays so is said above, kept by `gil`.
     unsafe { Python::assume_attached() }
@@ -124,7 +126,7 @@ struct Lent {
 }
 
 // SAFETY: `Bytes` asks for it. The contents of a `bytes` never change, and the reference is given back on its own
-// thread or not at all (see `drop`).
+// thread, which has the GIL whenever it drops one, or left for one that has it (see `drop`).
 unsafe impl Send for Lent {}
 
 impl AsRef<[u8]> for Lent {
@@ -135,11 +137,13 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // No body of ours leaves the worker's thread; should one ever, losing the object is better than a race.
+        // SAFETY: taken once, here.
+        let object = unsafe { ManuallyDrop::take(&mut self.object) };
         if std::thread::current().id() == self.thread {
-            // SAFETY: dropped once, here.
-            unsafe { ManuallyDrop::drop(&mut self.object) };
+            return drop(object);
         }
+        let length = object.as_bytes().len();
+        shared::leave(Away::new(object.into_any()), length);
     }
 }
 
@@ -158,6 +162,16 @@ pub(super) fn duplicate(descriptor: RawFd) -> Option<File> {
 pub(super) struct Context(Ref);
 
 impl Context {
+    /// On its way to another thread.
+    pub(super) fn into_away(self) -> Away {
+        Away::new(self.0)
+    }
+
+    /// Back from there.
+    pub(super) fn of(away: Away, py: Python<'static>) -> Self {
+        Self(away.home(py))
+    }
+
     /// A copy of the thread's (or greenlet's) own.
     pub(super) fn copy_current(py: Python<'static>) -> PyResult<Self> {
         // SAFETY: takes nothing.

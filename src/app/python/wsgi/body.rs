@@ -42,6 +42,15 @@ impl PyBody {
         })
     }
 
+    /// The bytes of a body that is here.
+    pub(in crate::app::python) fn into_whole(self) -> Option<Bytes> {
+        match self.0 {
+            Kind::Done => Some(Bytes::new()),
+            Kind::Whole(bytes) => Some(bytes),
+            Kind::Pulled(_) | Kind::File(_) | Kind::Fed(_) => None,
+        }
+    }
+
     /// An iterable, pulled as the server asks for more: the server's back-pressure is the app's.
     pub(in crate::app::python) fn pulled(
         source: Source,
@@ -186,6 +195,13 @@ pub(in crate::app::python) struct FileBody {
     pub(in crate::app::python) blocks: Blocks,
     /// Its wrapper, to be closed.
     pub(super) returned: Returned,
+}
+
+impl FileBody {
+    /// What is read, and what is to be closed.
+    pub(in crate::app::python) fn into_parts(self) -> (Blocks, Returned) {
+        (self.blocks, self.returned)
+    }
 }
 
 /// A file that the server reads.

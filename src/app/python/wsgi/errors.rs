@@ -1,6 +1,6 @@
 //! `wsgi.errors`: what an app writes there goes to the error log.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -16,12 +16,12 @@ pub(in crate::app::python) fn stream(py: Python<'static>, log: &LogTarget) -> Py
     }
 }
 
-/// A text stream into the log.
+/// A text stream into the log, for any thread.
 #[derive(Default)]
-#[pyclass(frozen, unsendable, module = "rgun_async._native")]
+#[pyclass(frozen, module = "rgun_async._native")]
 struct ErrorStream {
     /// An unfinished line.
-    line: RefCell<String>,
+    line: Mutex<String>,
 }
 
 #[pymethods]
@@ -29,7 +29,7 @@ impl ErrorStream {
     fn write(&self, text: &Bound<'_, PyString>) -> PyResult<usize> {
         let text = text.to_cow()?;
         let whole = {
-            let mut line = self.line.borrow_mut();
+            let mut line = self.line();
             line.push_str(&text);
             let Some(end) = line.rfind('\n') else {
                 return Ok(text.chars().count());
@@ -49,8 +49,15 @@ impl ErrorStream {
     }
 
     fn flush(&self) {
-        let line = self.line.take();
+        let line = std::mem::take(&mut *self.line());
         log(&line);
+    }
+}
+
+impl ErrorStream {
+    /// Not held while Python code can run.
+    fn line(&self) -> MutexGuard<'_, String> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

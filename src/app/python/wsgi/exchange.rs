@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 
 use super::head::{self, Head, Role};
 use crate::app::python::object::{Ref, references};
+use crate::app::python::shared::UnderGil;
 
 /// How many exchanges are kept for later requests.
 const KEPT: usize = 128;
@@ -30,10 +31,10 @@ pub(in crate::app::python) trait Sink {
 }
 
 /// The state behind one `start_response`.
-#[pyclass(frozen, unsendable, module = "rgun_async._native")]
+#[pyclass(frozen, module = "rgun_async._native")]
 pub(in crate::app::python) struct Exchange {
-    shared: Rc<ExchangeState>,
-    names: Rc<RefCell<Names>>,
+    shared: UnderGil<Rc<ExchangeState>>,
+    names: UnderGil<Rc<RefCell<Names>>>,
 }
 
 /// What both halves, the Python object and our code, know of the response.
@@ -106,7 +107,7 @@ impl Exchange {
         exc_info: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let (started, sent) = {
-            let inner = self.shared.inner.borrow();
+            let inner = self.shared.get(py).inner.borrow();
             (
                 inner.sent || inner.head.is_some(),
                 inner.sent || !inner.written.is_empty(),
@@ -121,7 +122,7 @@ impl Exchange {
             None => {}
         }
         let head = self.head(status, headers)?;
-        let mut inner = self.shared.inner.borrow_mut();
+        let mut inner = self.shared.get(py).inner.borrow_mut();
         inner.head = Some(head);
         Ok(inner.write.as_ref().map(|write| write.clone_ref(py)))
     }
@@ -138,8 +139,9 @@ impl Exchange {
             return Ok(());
         }
         let chunk = Bytes::copy_from_slice(bytes);
+        let shared = self.shared.get(data.py());
         let sink = {
-            let mut inner = self.shared.inner.borrow_mut();
+            let mut inner = shared.inner.borrow_mut();
             let Some(sink) = inner.sink.clone() else {
                 if inner.head.is_none() {
                     return Err(before_start());
@@ -149,7 +151,7 @@ impl Exchange {
             };
             sink
         };
-        sink.write(&self.shared, chunk)
+        sink.write(shared, chunk)
     }
 }
 
@@ -217,7 +219,7 @@ impl Exchange {
             .cast::<PyString>()
             .map_err(|_| not_text(value))?
             .to_str()?;
-        let mut names = self.names.borrow_mut();
+        let mut names = self.names.get(name.py()).borrow_mut();
         let Some(known) = names.find(name)? else {
             drop(names);
             return Err(PyValueError::new_err(format!(
@@ -412,8 +414,8 @@ impl Pool {
         let exchange = Bound::new(
             py,
             Exchange {
-                shared: Rc::clone(&state),
-                names: Rc::clone(&self.names),
+                shared: UnderGil::new(Rc::clone(&state)),
+                names: UnderGil::new(Rc::clone(&self.names)),
             },
         )?;
         let start_response = exchange.getattr("start_response")?;

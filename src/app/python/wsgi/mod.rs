@@ -21,22 +21,22 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use self::environ::{EnvironError, Environs, Setting};
 use self::exchange::{Lease, Pool};
-use self::file::{Blocks, Kinds};
+use self::file::Kinds;
 use self::input::Files;
-use self::source::Returned;
 use super::object::{self, Context, Ref};
 use super::traceback;
 use crate::app::{BodyError, Origin};
-use crate::config::Config;
+use crate::config::LogTarget;
 use crate::error::AnyError;
 
 pub(crate) use self::body::PyBody;
 pub(super) use self::body::{Feed, FileBody};
 pub(super) use self::exchange::{ExchangeState, Sink, before_start};
+pub(super) use self::file::Blocks;
 pub(super) use self::head::Head;
 pub(super) use self::input::{Input, next_chunk};
 pub(super) use self::later::{Later, Rest};
-pub(super) use self::source::Source;
+pub(super) use self::source::{Returned, Source};
 
 /// The app failed.
 #[derive(Debug, thiserror::Error)]
@@ -84,17 +84,27 @@ pub(super) enum Multithread {
     OneByOne,
     /// Greenlets take turns.
     Interleaved,
+    /// Each in a thread.
+    Parallel,
 }
 
 /// Chunks up to this length in all are sent as one.
 const JOINED: usize = 64 * 1024;
 
 impl Wsgi {
-    pub(super) fn new(app: Ref, config: &Config, multithread: Multithread) -> PyResult<Self> {
+    /// `errorlog` is where `wsgi.errors` leads.
+    pub(super) fn new(
+        app: Ref,
+        errorlog: &LogTarget,
+        multithread: Multithread,
+    ) -> PyResult<Self> {
         let py = app.py();
         let setting = Setting {
-            errors: errors::stream(py, &config.errorlog)?,
-            multithread: multithread == Multithread::Interleaved,
+            errors: errors::stream(py, errorlog)?,
+            multithread: match multithread {
+                Multithread::OneByOne => false,
+                Multithread::Interleaved | Multithread::Parallel => true,
+            },
         };
         Ok(Self {
             py,

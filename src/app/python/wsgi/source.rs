@@ -6,20 +6,37 @@ use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyIterator};
+use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
 
 use super::exchange::{Lease, class};
 use crate::app::python::object::{self, Ref};
+use crate::app::python::shared::Away;
 use crate::app::python::traceback;
 
 /// An app's iterable; its `close()` is called when this is dropped, however the request ends.
 pub(in crate::app::python) struct Returned {
     object: Ref,
+    /// It is on its way to the thread that will close it.
+    gone: bool,
 }
 
 impl Returned {
     pub(super) fn new(object: Ref) -> Self {
-        Self { object }
+        Self {
+            object,
+            gone: false,
+        }
+    }
+
+    /// On its way to another thread.
+    pub(in crate::app::python) fn into_away(mut self) -> Away {
+        self.gone = true;
+        Away::new(self.object.clone())
+    }
+
+    /// Back from there.
+    pub(in crate::app::python) fn of(away: Away, py: Python<'static>) -> Self {
+        Self::new(away.home(py))
     }
 
     pub(super) fn object(&self) -> &Ref {
@@ -39,6 +56,9 @@ impl Returned {
 
 impl Drop for Returned {
     fn drop(&mut self) {
+        if self.gone {
+            return;
+        }
         if let Err(error) = self.close() {
             let text = traceback::text(self.object.py(), &error);
             tracing::error!("Error closing a response\n{text}");
@@ -57,7 +77,7 @@ pub(in crate::app::python) struct Source {
     /// `Content-Length`, if the app gave one.
     declared: Option<u64>,
     /// Dropped before the lease: `close()` may use `start_response`.
-    _returned: Returned,
+    returned: Returned,
     pub(super) lease: Lease,
 }
 
@@ -73,7 +93,7 @@ impl Source {
             ended: false,
             produced: 0,
             declared: None,
-            _returned: returned,
+            returned,
             lease,
         }
     }
@@ -124,6 +144,17 @@ impl Source {
                 Some(whole.into())
             }
         }
+    }
+
+    /// A chunk that was pulled already.
+    pub(in crate::app::python) fn take_ready(&mut self) -> Option<Bytes> {
+        self.ready.pop_front()
+    }
+
+    /// Whether all of it is in memory, so that nothing is made by pulling it.
+    pub(in crate::app::python) fn is_at_hand(&self) -> bool {
+        let object = self.returned.object();
+        object.cast_exact::<PyList>().is_ok() || object.cast_exact::<PyTuple>().is_ok()
     }
 
     /// The next chunk, never an empty one.
