@@ -25,6 +25,7 @@ pub mod proto;
 
 mod channel;
 mod cli;
+mod code_files;
 mod drain;
 mod entry;
 mod heartbeat;

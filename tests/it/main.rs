@@ -19,5 +19,6 @@ mod listeners;
 mod load;
 mod preload;
 mod python;
+mod reload;
 mod signals;
 mod stacks;
