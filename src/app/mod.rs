@@ -220,6 +220,11 @@ pub trait Host: 'static {
         let _ = until;
     }
 
+    /// The files that the app was loaded from, as far as they are known; asked from time to time where they are watched.
+    fn code(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// After the last connection has ended: exit handlers of the app.
     fn shutdown(&self) {}
 }

@@ -1,6 +1,7 @@
 //! The worker: one process, one thread, one current-thread runtime that accepts, serves, beats and obeys.
 
 mod accept;
+mod code;
 mod control;
 mod gate;
 
@@ -21,6 +22,7 @@ use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
 use crate::proto::{HttpService, Stream};
 use accept::{Acceptor, Take};
+use code::Code;
 use control::{Control, Told};
 use gate::{Gate, Permit};
 
@@ -93,8 +95,10 @@ fn boot<H: Host>(
     identity.map_err(|error| cannot_boot("cannot change to the user or group", &error))?;
     crate::os::orphan::leave_when_master_dies(context.master)
         .map_err(|error| cannot_boot("cannot watch the master's life", &error))?;
-    host.boot(context)
-        .map_err(|error| no_app(context, &error))?;
+    host.boot(context).map_err(|error| {
+        tell_code(context, host, &error);
+        no_app(context, &error)
+    })?;
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all();
     let before = Before::look();
@@ -119,11 +123,23 @@ fn cannot_boot(what: &str, error: &io::Error) -> Exit {
     Exit::WorkerBoot
 }
 
+/// The files to watch for a change that mends it.
+fn tell_code<H: Host>(context: &mut WorkerContext, host: &H, error: &BootError) {
+    if let Some(code) = Code::of(context) {
+        let mut files = host.code();
+        files.extend(code::named_in(&error.to_string()));
+        code.tell(files);
+    }
+}
+
 /// The main future: until told to leave, or until something cannot be had.
-async fn serve<H: Host>(context: WorkerContext, host: Rc<H>, epoll: Option<Epoll>) -> Exit {
+async fn serve<H: Host>(mut context: WorkerContext, host: Rc<H>, epoll: Option<Epoll>) -> Exit {
     let app = match host.load(&context).await {
         Ok(app) => app,
-        Err(error) => return no_app(&context, &error),
+        Err(error) => {
+            tell_code(&mut context, &*host, &error);
+            return no_app(&context, &error);
+        }
     };
     match Worker::new(context, host, app, epoll) {
         Ok(Ok(worker)) => worker.run().await,
@@ -170,11 +186,14 @@ enum Leaving {
 
 impl<H: Host> Worker<H> {
     fn new(
-        context: WorkerContext,
+        mut context: WorkerContext,
         host: Rc<H>,
         app: H::App,
         epoll: Option<Epoll>,
     ) -> io::Result<Result<Self, Exit>> {
+        if let Some(code) = Code::of(&mut context) {
+            host.spawn(code.follow(Rc::clone(&host)));
+        }
         let told = Points {
             hooks: Rc::clone(&context.hooks),
             worker: context.worker(),

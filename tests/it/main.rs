@@ -25,6 +25,7 @@ mod listeners;
 mod load;
 mod preload;
 mod python;
+mod reload;
 mod shop;
 mod signals;
 mod stacks;

@@ -67,6 +67,10 @@ impl Host for SyncHost {
         Ok(SyncApp(inner))
     }
 
+    fn code(&self) -> Vec<std::path::PathBuf> {
+        self.python.code()
+    }
+
     fn shutdown(&self) {
         self.python.shutdown();
     }

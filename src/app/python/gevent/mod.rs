@@ -141,6 +141,10 @@ impl Host for GeventHost {
         }
     }
 
+    fn code(&self) -> Vec<std::path::PathBuf> {
+        self.python.code()
+    }
+
     fn shutdown(&self) {
         self.python.shutdown();
     }
