@@ -156,6 +156,8 @@ pub struct Bell {
 pub trait Host: 'static {
     /// What the host loads.
     type App: App;
+    /// Whether the app may want Tokio's timers. Without them a turn of the worker need not look at the clock.
+    const TOKIO_TIME: bool = true;
 
     /// In the worker, after the fork, before the runtime is built: what must come first (a monkey patch, an import).
     ///

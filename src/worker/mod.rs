@@ -9,8 +9,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
-
 use crate::app::{BootError, Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
 use crate::config::Config;
@@ -20,6 +18,7 @@ use crate::hooks::{self, Failed, Hooks};
 use crate::last_words;
 use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
+use crate::os::timer::Timer;
 use crate::proto::{HttpService, Stream};
 use accept::{Acceptor, Take};
 use code::Code;
@@ -100,7 +99,10 @@ fn boot<H: Host>(
         no_app(context, &error)
     })?;
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all();
+    builder.enable_io();
+    if H::TOKIO_TIME {
+        builder.enable_time();
+    }
     let before = Before::look();
     host.hooks(&mut builder, Box::new(flush_access));
     let runtime = builder
@@ -157,6 +159,9 @@ struct Worker<H: Host> {
     access: Option<Rc<AccessSink>>,
     graceful: Duration,
     told: Points,
+    /// For the worker's end, when there may be no descriptor left.
+    deadline: Timer,
+    last_sweeps: Timer,
 }
 
 /// The points of a worker's life, for those who want to be told.
@@ -228,9 +233,11 @@ impl<H: Host> Worker<H> {
             access,
             graceful: config.graceful_timeout,
             told,
+            deadline: Timer::new()?,
+            last_sweeps: Timer::new()?,
         };
-        worker.beat(heartbeat, config.timeout);
-        worker.sweep();
+        worker.beat(heartbeat, config.timeout)?;
+        worker.sweep()?;
         worker.host.spawn(worker.service.send_late());
         for listener in listeners {
             let bell = worker.host.bell();
@@ -332,24 +339,22 @@ impl<H: Host> Worker<H> {
     /// Waits for the connections to end; still obeys an order to hurry.
     async fn finish(&mut self, within: Duration) {
         let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
-        let all_done = || async {
+        let mut all_done = std::pin::pin!(async {
             gate.empty().await;
             host.quiet().await;
-        };
-        let empty = timeout(within, all_done());
-        let mut empty = std::pin::pin!(empty);
-        let mut sweeps = interval(LAST_SWEEPS);
+        });
+        let mut until = Instant::now() + within;
         loop {
+            let left = until.saturating_duration_since(Instant::now());
             let told = tokio::select! {
-                _ = sweeps.tick() => {
+                () = &mut all_done => return,
+                () = self.deadline.after(left) => {
+                    self.service.connections().abort_all();
+                    return;
+                }
+                () = self.last_sweeps.after(LAST_SWEEPS) => {
                     self.service.connections().sweep(Instant::now());
                     continue;
-                }
-                done = &mut empty => {
-                    if done.is_err() {
-                        self.service.connections().abort_all();
-                    }
-                    return;
                 }
                 told = self.control.next() => told,
             };
@@ -359,7 +364,7 @@ impl<H: Host> Worker<H> {
                     return;
                 }
                 Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
-                Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), all_done())),
+                Told::Orphaned => until = Instant::now() + within.min(ORPHAN_GRACE),
                 Told::Order(Order::Drain)
                 | Told::Signal(Order::Drain)
                 | Told::Call
@@ -380,7 +385,7 @@ impl<H: Host> Worker<H> {
     }
 
     /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
-    fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
+    fn beat(&self, heartbeat: Heartbeat, limit: Duration) -> io::Result<()> {
         let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
         let every = if limit.is_zero() {
             BEAT
@@ -388,42 +393,41 @@ impl<H: Host> Worker<H> {
             BEAT.min(limit / 4)
         };
         let every = every.max(Duration::from_millis(10));
+        let timer = Timer::new()?;
         self.host.spawn(async move {
-            let mut ticks = interval(every);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut failing = false;
             loop {
-                ticks.tick().await;
                 // A wake-up may have gone to a worker that died or was stopped before it could accept.
                 gate.call();
-                if !host.moves_within(every) {
-                    continue;
-                }
-                match heartbeat.beat() {
-                    Ok(()) => failing = false,
-                    Err(error) => {
-                        if !std::mem::replace(&mut failing, true) {
-                            tracing::error!("cannot touch the heartbeat file: {error}");
+                if host.moves_within(every) {
+                    match heartbeat.beat() {
+                        Ok(()) => failing = false,
+                        Err(error) => {
+                            if !std::mem::replace(&mut failing, true) {
+                                tracing::error!("cannot touch the heartbeat file: {error}");
+                            }
                         }
                     }
                 }
+                timer.after(every).await;
             }
         });
+        Ok(())
     }
 
     /// Ends connections that are past a deadline; a worker without connections sleeps.
-    fn sweep(&self) {
+    fn sweep(&self) -> io::Result<()> {
         let service = Rc::clone(&self.service);
         let gate = Rc::clone(&self.gate);
+        let timer = Timer::new()?;
         self.host.spawn(async move {
-            let mut ticks = interval(SWEEP);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 gate.any().await;
-                ticks.tick().await;
                 service.connections().sweep(Instant::now());
+                timer.after(SWEEP).await;
             }
         });
+        Ok(())
     }
 }
 
