@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -23,7 +23,7 @@ use super::guard::{Facts, Place, Refusal};
 use super::http::Shared;
 use super::inlet::Inlet;
 use super::upgrade::Upgrade;
-use crate::app::{BodyError, Client, Connection, Fate};
+use crate::app::{BodyError, Client, Fate};
 use crate::resident::Resident;
 
 /// Bytes read from a socket at a time, at most.
@@ -32,8 +32,6 @@ const SCRATCH: usize = 64 * 1024;
 const GATHER: usize = 16 * 1024;
 /// So much of a body that the app has left is read.
 const MOST_REST: usize = 64 * 1024;
-/// So much of what a client sends behind a request is read while the app has that.
-const MOST_HELD: usize = 64 * 1024;
 /// A response body waits while so many of its bytes are not sent yet.
 const BACKLOG: usize = 64 * 1024;
 
@@ -117,7 +115,7 @@ pub(crate) struct Wire {
     /// A response body waits for the backlog to shrink.
     throttled: Cell<bool>,
     /// The client has closed its half.
-    ended: Cell<bool>,
+    pub(super) ended: Cell<bool>,
     /// Where the body being received learns why it ended.
     fate: RefCell<Option<Arc<Fate>>>,
     /// The body that the app has left, and how much of that was read.
@@ -125,9 +123,9 @@ pub(crate) struct Wire {
     /// The app has left a body.
     forsaken: Cell<bool>,
     /// Who is told when the client has left during the request.
-    client: RefCell<Option<Weak<dyn Client>>>,
+    pub(super) client: RefCell<Option<Weak<dyn Client>>>,
     /// The library could not write all that it wanted to.
-    stalled: Cell<bool>,
+    pub(super) stalled: Cell<bool>,
     /// The peer may be believed.
     pub(crate) trusted: bool,
     pub(super) upgrade: Upgrade,
@@ -198,42 +196,19 @@ impl Wire {
         cx.waker().wake_by_ref();
     }
 
-    /// While the app has the request: sees whether the client leaves, where the app minds. The library does not look, as
-    /// a client may close its sending half and wait for the answer; what it sends meanwhile is held. True if the
-    /// connection is broken.
-    pub(crate) fn poll_departure(&self, cx: &mut Context<'_>) -> bool {
-        if self.client.borrow().is_none()
-            || self.ended.get()
-            || self.watch().phase() != Phase::Handling
-        {
-            return false;
+    /// Takes what the library writes. Answers leave together: those to requests that wait behind this one, and those of
+    /// other connections, when `poll_flush_late` is called at the end of the turn.
+    fn poll_gather(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let gathered = self.out.borrow().len();
+        let alone = || !self.shared.late.is_served() && self.inlet.borrow().is_empty();
+        if gathered == 0 && (buf.len() >= GATHER || alone()) {
+            return self.poll_socket(cx, buf);
         }
-        let mut inlet = self.inlet.borrow_mut();
-        if inlet.in_body() || inlet.refusal().is_some() {
-            return false;
+        if gathered + buf.len() > GATHER {
+            ready!(self.poll_flush(cx))?;
         }
-        while inlet.held() < MOST_HELD {
-            let read = BUFFER.with_borrow_mut(|buffer| {
-                let mut buffer = ReadBuf::new(buffer);
-                ready!(self.stream.borrow_mut().poll_read(cx, &mut buffer))?;
-                inlet.hold(buffer.filled());
-                Poll::Ready(Ok::<_, io::Error>(buffer.filled().len()))
-            });
-            match read {
-                Poll::Pending => return false,
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(end) => {
-                    self.ended.set(true);
-                    drop(inlet);
-                    let client = self.client.borrow_mut().take();
-                    if let Some(client) = client.and_then(|client| client.upgrade()) {
-                        client.left();
-                    }
-                    return end.is_err();
-                }
-            }
-        }
-        false
+        self.out.borrow_mut().extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
     }
 
     /// The body of a request was refused or cut while the app still had it.
@@ -574,7 +549,7 @@ impl Write for Io {
             wire.out.borrow_mut().extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = wire.write(cx, buf);
+        let written = wire.poll_gather(cx, buf);
         let all = matches!(written, Poll::Ready(Ok(length)) if length == buf.len());
         wire.stalled.set(!all);
         written
@@ -588,51 +563,5 @@ impl Write for Io {
     /// The connection's task decides how to close, as long as it speaks HTTP.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wire()?.poll_shutdown_upgraded(cx)
-    }
-}
-
-impl Wire {
-    fn write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let gathered = self.out.borrow().len();
-        let alone = || !self.shared.late.is_served() && self.inlet.borrow().is_empty();
-        if gathered == 0 && (buf.len() >= GATHER || alone()) {
-            return self.poll_socket(cx, buf);
-        }
-        // Answers leave together: those to requests that wait behind this one, and those of other connections, when
-        // `poll_flush_late` is called at the end of the turn.
-        if gathered + buf.len() > GATHER {
-            ready!(self.poll_flush(cx))?;
-        }
-        self.out.borrow_mut().extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
-    }
-}
-
-impl Connection for Wire {
-    fn mind(&self, client: Weak<dyn Client>) {
-        *self.client.borrow_mut() = Some(client);
-    }
-
-    /// Not while the library has part of an earlier answer still to write: this would come into the midst of it.
-    fn inform(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        if self.stalled.get() {
-            return false;
-        }
-        let mut out = self.out.borrow_mut();
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(status.as_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-        for (name, value) in headers {
-            out.extend_from_slice(b"\r\n");
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-        }
-        out.extend_from_slice(b"\r\n\r\n");
-        drop(out);
-        // Its task sends it.
-        self.watch().wake();
-        true
     }
 }

@@ -9,9 +9,11 @@ use crate::harness::root;
 /// What both sides of the process model share.
 const GROUND: &[&str] = &[
     "channel",
+    "code_files",
     "connections",
     "drain",
     "heartbeat",
+    "hooks",
     "last_words",
     "listener",
     "log",

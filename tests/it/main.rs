@@ -7,9 +7,15 @@
 mod harness;
 
 mod access_log;
+mod asgi;
+mod asgi_bad_apps;
+mod asgi_loop;
 mod boot;
 mod faults;
+mod frameworks;
+mod gunicorn_conf;
 mod heartbeat;
+mod hooks;
 mod http;
 mod http_vectors;
 mod identity;
@@ -19,6 +25,10 @@ mod listeners;
 mod load;
 mod preload;
 mod python;
+mod reload;
+mod shop;
 mod signals;
 mod stacks;
+mod threads;
 mod websocket;
+mod wsgi_bad_apps;

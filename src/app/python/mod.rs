@@ -13,6 +13,7 @@ mod awaitable;
 mod counted;
 mod gevent;
 mod gil;
+mod hooks;
 mod interface;
 mod load;
 mod object;
@@ -40,6 +41,7 @@ use crate::config::{AppPath, Config, WorkerClass};
 pub(crate) use self::asgi::AsgiHost;
 pub(crate) use self::gevent::GeventHost;
 pub(crate) use self::gil::ForkHooks;
+pub(crate) use self::hooks::{PythonHooks, Scripts};
 pub(crate) use self::sync::SyncHost;
 pub(crate) use self::threads::ThreadsHost;
 
@@ -147,6 +149,9 @@ impl Interpreter {
         self.after_fork()
             .and_then(|()| stuck::report_on_abort(self.0))
             .map_err(|error| load::boot(self.0, &error))?;
+        if let Some(directory) = &config.tmp_upload_dir {
+            wsgi::keep_in(directory);
+        }
         self.paths(config)
     }
 
@@ -180,7 +185,8 @@ impl Interpreter {
                 "The application is a WSGI app: use --worker-class gevent, gthread, sync or auto."
                     .into(),
             )),
-            Some(_) | None => Ok(app),
+            Some(_) | None => hooks::after_import(self.0, config, app, wanted)
+                .map_err(|error| load::boot(self.0, &error)),
         }
     }
 
@@ -195,6 +201,7 @@ impl Interpreter {
         if let Some(preloaded) = self.preloaded(config) {
             return Ok(preloaded.app.clone());
         }
+        hooks::before_import(self.0, config).map_err(|error| load::boot(self.0, &error))?;
         let signals = signals::Taken::now();
         let app = load::app(self.0, module, attribute.as_deref())?;
         stuck::keep(self.0).map_err(|error| load::boot(self.0, &error))?;
@@ -208,6 +215,13 @@ impl Interpreter {
             }
         }
         Ok(app)
+    }
+
+    /// The files of all modules that are loaded.
+    #[expect(clippy::unused_self, reason = "there has to be an interpreter")]
+    pub(crate) fn code(self) -> Vec<std::path::PathBuf> {
+        // The main thread of a worker does not always hold the GIL.
+        Python::attach(|py| load::files(py).unwrap_or_default())
     }
 
     /// What the interpreter would do at its end; it is not ended itself, for that waits for daemon threads and greenlets.

@@ -8,6 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
 
 use super::board::Board;
 use super::exchange::Exchange;
@@ -15,20 +16,13 @@ use super::start::Starter;
 use crate::app::BootError;
 use crate::app::python::awaitable::Awaitables;
 use crate::app::python::object::{self, Ref};
-use crate::app::python::{load, traceback};
+use crate::app::python::{cstr, load, traceback};
 
 /// The part of the driver that has to be Python.
 const GLUE: &std::ffi::CStr = cstr(concat!(
     include_str!("../../../../python/rgun_async/_asyncio.py"),
     "\0"
 ));
-
-const fn cstr(text: &str) -> &std::ffi::CStr {
-    match std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
-        Ok(text) => text,
-        Err(_) => panic!("the glue has a NUL in it"),
-    }
-}
 
 /// Which loop runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +48,8 @@ pub(in crate::app::python) struct Asyncio {
     running: RefCell<FxHashMap<usize, Rc<Exchange>>>,
     /// The callback of Tasks that have ended.
     ended: OnceCell<Ref>,
+    /// Told when none goes on.
+    quiet: Notify,
     /// How long a request's Task goes on without its client.
     pub(super) grace: Duration,
 }
@@ -85,6 +81,7 @@ impl Asyncio {
                 timers: Cell::new(0),
                 running: RefCell::default(),
                 ended: OnceCell::new(),
+                quiet: Notify::new(),
                 grace,
                 event_loop,
             })
@@ -186,13 +183,12 @@ impl Asyncio {
     /// Keeps a request whose Task goes on, and tells it when the Task has ended.
     pub(super) fn keep(self: &Rc<Self>, task: &Ref, exchange: &Rc<Exchange>) -> PyResult<()> {
         let py = self.py();
-        let ended = match self.ended.get() {
-            Some(ended) => ended,
-            None => {
-                let endings = Endings(Rc::downgrade(self));
-                let ended = Bound::new(py, endings)?.getattr("ended")?;
-                self.ended.get_or_init(|| ended)
-            }
+        let ended = if let Some(ended) = self.ended.get() {
+            ended
+        } else {
+            let endings = Endings(Rc::downgrade(self));
+            let ended = Bound::new(py, endings)?.getattr("ended")?;
+            self.ended.get_or_init(|| ended)
         };
         task.call_method1(intern!(py, "add_done_callback"), (ended,))?;
         let address = task.as_ptr().addr();
@@ -202,6 +198,13 @@ impl Asyncio {
             .insert(address, Rc::clone(exchange));
         drop(before);
         Ok(())
+    }
+
+    /// Waits until no request's Task goes on: some do after their answer. Cancel safe.
+    pub(super) async fn quiet(&self) {
+        while !self.running.borrow().is_empty() {
+            self.quiet.notified().await;
+        }
     }
 
     /// The Tasks that go on.
@@ -226,6 +229,9 @@ impl Endings {
         let exchange = asgi.running.borrow_mut().remove(&task.as_ptr().addr());
         if let Some(exchange) = exchange {
             exchange.ended(&task);
+        }
+        if asgi.running.borrow().is_empty() {
+            asgi.quiet.notify_waiters();
         }
     }
 }

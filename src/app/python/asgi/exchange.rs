@@ -190,8 +190,9 @@ impl Exchange {
         let phase = std::mem::replace(&mut output.phase, Phase::Complete);
         match phase {
             Phase::Started(head, trailers) => {
-                if !more && !(trailers && self.facts.trailers) {
-                    // With trailers that the client does not take, those are still to come from the app.
+                let trails = trailers && self.facts.trailers;
+                if !more && !trails {
+                    // Trailers that the client does not take are still to come from the app.
                     if trailers {
                         output.phase = Phase::Trailing;
                     }

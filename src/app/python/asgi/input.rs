@@ -45,13 +45,24 @@ pub(super) enum Piece {
 
 impl Input {
     /// What `body` comes to, looked at without waiting: the connection hears that it is wanted.
-    pub(super) fn look(mut body: Body, cx: &mut Context<'_>) -> Self {
-        match Pin::new(&mut body).poll_frame(cx) {
+    pub(super) fn look(mut body: Body) -> Self {
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(&mut body).poll_frame(&mut cx) {
             Poll::Pending => Self::Coming(body),
             Poll::Ready(frame) => Self::after(
                 frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default())),
                 body,
             ),
+        }
+    }
+
+    /// The same, looked at once more where nothing was there.
+    pub(super) fn again(self) -> Self {
+        match self {
+            Self::Coming(body) => Self::look(body),
+            Self::Empty | Self::Held(..) | Self::Reading(_) | Self::Given | Self::Broken => {
+                self
+            }
         }
     }
 
@@ -71,7 +82,7 @@ impl Input {
     pub(super) fn take(&mut self, can_poll: bool) -> Piece {
         if can_poll && let Self::Coming(body) = self {
             let body = std::mem::take(body);
-            *self = Self::look(body, &mut Context::from_waker(Waker::noop()));
+            *self = Self::look(body);
         }
         match std::mem::take(self) {
             Self::Empty => Piece::Bytes(Bytes::new(), false),

@@ -87,9 +87,10 @@ struct Told {
 #[pymethods]
 impl Told {
     fn told(&self, outcome: u8, text: String) {
-        match self.answer.take() {
-            Some(answer) => drop(answer.send((outcome, text))),
-            None => tracing::error!("{text}"),
+        if let Some(answer) = self.answer.take() {
+            drop(answer.send((outcome, text)));
+        } else {
+            tracing::error!("{text}");
         }
     }
 }

@@ -22,7 +22,7 @@ use std::future::Future;
 use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::header::EXPECT;
@@ -150,6 +150,12 @@ impl Host for AsgiHost {
             gil::release();
         });
         builder.on_thread_unpark(gil::acquire);
+    }
+
+    async fn quiet(&self) {
+        if let Some(app) = self.app.get() {
+            app.asgi.quiet().await;
+        }
     }
 
     async fn load(&self, _: &WorkerContext) -> Result<AsgiApp, BootError> {
@@ -374,7 +380,7 @@ impl App for AsgiApp {
         let input = if parts.headers.contains_key(EXPECT) {
             Input::Coming(body)
         } else {
-            Input::look(body, &mut Context::from_waker(Waker::noop()))
+            Input::look(body)
         };
         AsgiCall(Stage::Starting(Some(Box::new(Starting {
             app: Rc::clone(&self.0),
@@ -429,11 +435,10 @@ impl Future for AsgiCall {
                 line,
                 input,
             } = *starting;
-            let input = match input {
-                Input::Coming(body) if !parts.headers.contains_key(EXPECT) => {
-                    Input::look(body, &mut Context::from_waker(Waker::noop()))
-                }
-                input => input,
+            let input = if parts.headers.contains_key(EXPECT) {
+                input
+            } else {
+                input.again()
             };
             self.0 = Stage::Running(app.start(&parts, &origin, line, input, None));
         }

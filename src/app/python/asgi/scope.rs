@@ -304,18 +304,18 @@ impl<T: Clone> Last<T> {
     const LONGEST: usize = 512;
 
     fn get(&mut self, raw: &[u8], make: impl FnOnce(&[u8]) -> PyResult<T>) -> PyResult<T> {
-        if let Some(made) = &self.made
+        if let Some(before) = &self.made
             && self.raw == raw
         {
-            return Ok(made.clone());
+            return Ok(before.clone());
         }
-        let made = make(raw)?;
+        let fresh = make(raw)?;
         if raw.len() <= Self::LONGEST {
             self.raw.clear();
             self.raw.extend_from_slice(raw);
-            self.made = Some(made.clone());
+            self.made = Some(fresh.clone());
         }
-        Ok(made)
+        Ok(fresh)
     }
 }
 

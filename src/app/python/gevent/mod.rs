@@ -74,6 +74,7 @@ impl GeventHost {
 
 impl Host for GeventHost {
     type App = GeventApp;
+    const TOKIO_TIME: bool = false;
 
     fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
         self.python.prepare(&context.config)?;
@@ -139,6 +140,10 @@ impl Host for GeventHost {
                 Exit::Internal
             }
         }
+    }
+
+    fn code(&self) -> Vec<std::path::PathBuf> {
+        self.python.code()
     }
 
     fn shutdown(&self) {
@@ -300,8 +305,17 @@ impl Inner {
             return;
         }
         let output = Rc::new(Output::new(Rc::clone(&self.hub), job.reply));
+        let py = self.wsgi.py();
+        let body = match &job.input {
+            Awaiting::Stream(stream) => Some(stream.clone_ref(py)),
+            Awaiting::Gathered(_) => None,
+        };
         if let Err(error) = self.run(&job.parts, &job.origin, job.input, &output) {
             output.answer(Err(error));
+        }
+        // The app may still hold it, say in the cycle of an exception: then the client would wait to send the rest.
+        if let Some(body) = body {
+            body.bind(py).borrow().close();
         }
     }
 
