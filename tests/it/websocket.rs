@@ -1,4 +1,4 @@
-//! WebSockets of ASGI apps and of Rust apps, with a real client and with one that breaks every rule.
+//! The WebSocket, of ASGI apps and of Rust apps, with a real client and with one that breaks every rule.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
