@@ -154,7 +154,7 @@ fn every_point_of_a_servers_life_is_told() {
 fn a_worker_that_hangs_is_told_of_its_end() {
     for driver in ["sync", "gevent"] {
         let server = with("wsgi:app", "lifecycle")
-            .args(["-k", driver, "-t", "3"])
+            .args(["-k", driver, "-t", "4"])
             .start();
         let worker = server.worker_pids()[0];
         let _stuck = server.get("/spin").in_background();
@@ -162,7 +162,7 @@ fn a_worker_that_hangs_is_told_of_its_end() {
         server.wait_for_line(&format!("hook worker_exit: {worker}"));
         server.wait_for_line(&format!("hook child_exit: {worker}"));
         server.wait_for_line("WORKER TIMEOUT");
-        server.wait_ready(2);
+        server.wait_for_line("hook pre_fork: <Worker [booting]> of age 2");
     }
 }
 
