@@ -7,6 +7,9 @@
 mod harness;
 
 mod access_log;
+mod asgi;
+mod asgi_bad_apps;
+mod asgi_loop;
 mod boot;
 mod faults;
 mod frameworks;
@@ -22,6 +25,7 @@ mod listeners;
 mod load;
 mod preload;
 mod python;
+mod reload;
 mod shop;
 mod signals;
 mod stacks;

@@ -217,6 +217,13 @@ impl Interpreter {
         Ok(app)
     }
 
+    /// The files of all modules that are loaded.
+    #[expect(clippy::unused_self, reason = "there has to be an interpreter")]
+    pub(crate) fn code(self) -> Vec<std::path::PathBuf> {
+        // The main thread of a worker does not always hold the GIL.
+        Python::attach(|py| load::files(py).unwrap_or_default())
+    }
+
     /// What the interpreter would do at its end; it is not ended itself, for that waits for daemon threads and greenlets.
     pub(crate) fn shutdown(self) {
         if let Err(error) = self.run_exit_handlers() {

@@ -8,6 +8,7 @@ mod file;
 mod head;
 mod input;
 mod later;
+mod shape;
 mod source;
 
 use std::rc::Rc;
