@@ -244,6 +244,38 @@ fn requests_are_timed_numbered_and_refused_by_hooks_in_every_driver() {
 }
 
 #[test]
+fn requests_of_an_asgi_app_have_their_hooks_in_its_loop() {
+    let app = "import asyncio\n\
+        async def app(scope, receive, send):\n\
+        \x20   if scope['type'] != 'http': raise RuntimeError('http alone')\n\
+        \x20   await asyncio.sleep(0.05)\n\
+        \x20   await send({'type': 'http.response.start', 'status': 201, 'headers': []})\n\
+        \x20   await send({'type': 'http.response.body', 'body': b'made ', 'more_body': True})\n\
+        \x20   await send({'type': 'http.response.body', 'body': b'new'})\n";
+    for preload in [false, true] {
+        let rgun = with("made:app", "request_times");
+        rgun.write("made.py", app);
+        let home = rgun.directory();
+        let rgun = if preload { rgun.arg("--preload") } else { rgun };
+        let server = rgun.chdir(home).args(["-k", "asgi"]).start();
+        assert_eq!(text(&server, "/a?b=c"), "made new");
+        let line = server.wait_for_line("request 1: GET /a?b=c from 127.0.0.1: 201, 8 bytes, ");
+        let (_, took) = line.rsplit_once(", ").expect("a time at the end");
+        assert!(
+            took.trim_end_matches(" ms")
+                .parse::<u32>()
+                .is_ok_and(|ms| ms >= 50),
+            "{line}"
+        );
+        assert_eq!(server.get("/refused").response().status(), 500);
+        server.wait_for_line("PermissionError: not this one");
+        server.get("/bad-hook").response();
+        server.wait_for_line("Exception in post_request hook");
+        assert_eq!(server.count_lines("request 1: "), 1);
+    }
+}
+
+#[test]
 fn a_worker_that_has_grown_is_let_go_by_a_hook() {
     for driver in ["sync", "gevent", "gthread"] {
         let server = with("wsgi:app", "watchdog")
@@ -525,4 +557,25 @@ fn long_bodies_go_where_the_file_says() {
     );
     let place = server.connect().ask(request).text();
     assert!(place.starts_with(&home.display().to_string()), "{place}");
+}
+
+#[test]
+fn a_worker_class_of_ones_own_is_served_as_what_it_is_made_of() {
+    let rgun = Rgun::app("hello:app");
+    let path = rgun.write(
+        "conf.py",
+        "class ThreadWorker: pass\nclass Mine(ThreadWorker): pass\nworker_class = Mine\nthreads = 2\n",
+    );
+    let server = rgun.arg("-c").arg(path).start();
+    server.wait_for_line("Using worker: gthread");
+    server.wait_for_line(
+        "worker_class __config__.Mine is served as ThreadWorker: what it adds is not run",
+    );
+    let rgun = Rgun::app("hello:app");
+    let path = rgun.write("conf.py", "worker_class = 'no.such.Worker'\n");
+    let server = rgun.arg("-c").arg(path).start();
+    server.wait_for_line(
+        "worker_class = \"no.such.Worker\" is no class of ours and is not run: auto counts",
+    );
+    assert_eq!(text(&server, "/"), "hello world!");
 }
