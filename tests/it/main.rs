@@ -23,6 +23,7 @@ mod preload;
 mod python;
 mod shop;
 mod signals;
+mod slow;
 mod stacks;
 mod threads;
 mod wsgi_bad_apps;

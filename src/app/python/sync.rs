@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::header::CONNECTION;
 use http::request::Parts;
+use http::{HeaderValue, Request};
 use http_body::Body as _;
 
 use super::pace::{Mode, Pace};
@@ -21,6 +22,7 @@ use super::{Interpreter, gil};
 use crate::app::{App, Body, BootError, Host, Origin};
 use crate::channel::WorkerContext;
 use crate::error::AnyError;
+use crate::scoreboard::Row;
 
 /// How long apps run before what they have answered is written.
 const BATCH: Duration = Duration::from_micros(500);
@@ -60,6 +62,7 @@ impl Host for SyncHost {
         let inner = Rc::new(Inner {
             wsgi,
             pace: Pace::new(),
+            row: context.row,
             jobs: RefCell::default(),
             later: Rc::default(),
         });
@@ -78,6 +81,7 @@ pub(crate) struct SyncApp(Rc<Inner>);
 struct Inner {
     wsgi: Wsgi,
     pace: Pace,
+    row: Row,
     /// Requests that wait for their batch.
     jobs: RefCell<VecDeque<Job>>,
     later: Rc<Later>,
@@ -206,7 +210,21 @@ impl Inner {
         }
     }
 
+    /// Serves a request. Where the app is slow, its client had better come back to a worker that is idle then: a connection
+    /// that is kept waits for all that this worker has to do. (Gunicorn's sync workers keep none.)
     fn serve(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
+        let mut outcome = self.answer(parts, origin, input);
+        if self.pace.is_long()
+            && self.row.is_crowded()
+            && let Ok(response) = &mut outcome
+        {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        outcome
+    }
+
+    fn answer(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
         let context = self.wsgi.context()?;
         let answer = context
             .run(|| self.wsgi.call(parts, origin, Given::Gathered(input), None))
