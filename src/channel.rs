@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use crate::code_files::CodeFiles;
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::{self, Hooks};
@@ -93,6 +94,8 @@ pub(crate) enum Report {
     /// The app turned out to be of another kind than the worker had been made for: it leaves, for its successor to be
     /// made for this one.
     Is(Interface),
+    /// The list of the files that it has loaded is another one.
+    Code,
 }
 
 impl Report {
@@ -103,6 +106,7 @@ impl Report {
             Self::Draining => b'd',
             Self::Is(Interface::Wsgi) => b'w',
             Self::Is(Interface::Asgi) => b'a',
+            Self::Code => b'c',
         }
     }
 
@@ -113,6 +117,7 @@ impl Report {
             b'd' => Some(Self::Draining),
             b'w' => Some(Self::Is(Interface::Wsgi)),
             b'a' => Some(Self::Is(Interface::Asgi)),
+            b'c' => Some(Self::Code),
             _ => None,
         }
     }
@@ -137,6 +142,8 @@ pub struct WorkerContext {
     pub(crate) heartbeat: Heartbeat,
     /// Where it writes what it was doing when it is ended.
     pub(crate) last_words: Option<LastWords>,
+    /// Where it writes which files it has loaded, if they are watched.
+    pub(crate) code: Option<CodeFiles>,
     /// Its counters in shared memory.
     pub(crate) row: Row,
     /// Whom it becomes before it touches the app.

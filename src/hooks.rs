@@ -50,6 +50,10 @@ pub struct Worker {
     /// Its process id, once it is there.
     pub pid: Option<i32>,
     /// The file whose modification time is its last sign of life.
+    #[cfg_attr(
+        not(feature = "python"),
+        expect(dead_code, reason = "an interpreter's hooks touch it")
+    )]
     pub(crate) heartbeat: RawFd,
     /// Its counters.
     pub(crate) row: Row,

@@ -30,6 +30,7 @@ pub mod websocket;
 
 mod channel;
 mod cli;
+mod code_files;
 mod drain;
 mod entry;
 mod heartbeat;

@@ -12,6 +12,14 @@ OUTER, INNER = 15, 45
 STACKS, NAMED = 100, 8
 
 
+# Whoever called the server: of no interest.
+CALLERS = []
+caller = sys._getframe().f_back
+while caller is not None:
+    CALLERS.append(caller)
+    caller = caller.f_back
+
+
 def report(interrupted):
     """Yields the text in pieces. `interrupted` is the frame that the signal interrupted, if there was one."""
     yield from threads(interrupted)
@@ -80,7 +88,8 @@ def greenlets(found):
         if frame is None or is_hub(greenlet):
             continue
         stack = list(outwards(frame))
-        if not all(is_ours(frame) for frame in stack):
+        # The server's own wait for what comes next.
+        if not is_ours(stack[0]):
             stacks.append((label(greenlet).capitalize(), stack))
     yield from grouped(stacks, "greenlets")
 
@@ -124,7 +133,9 @@ def outwards(frame):
 
 
 def is_ours(frame):
-    return frame.f_code.co_filename.startswith("rgun_async/")
+    return frame.f_code.co_filename.startswith("rgun_async/") or any(
+        frame is caller for caller in CALLERS
+    )
 
 
 def grouped(stacks, plural):

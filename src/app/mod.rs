@@ -156,6 +156,8 @@ pub struct Bell {
 pub trait Host: 'static {
     /// What the host loads.
     type App: App;
+    /// Whether the app may want Tokio's timers. Without them a turn of the worker need not look at the clock.
+    const TOKIO_TIME: bool = true;
 
     /// In the worker, after the fork, before the runtime is built: what must come first (a monkey patch, an import).
     ///
@@ -218,6 +220,11 @@ pub trait Host: 'static {
     /// The worker begins to leave: what the app has not finished by `until` is cut.
     fn leaving(&self, until: Instant) {
         let _ = until;
+    }
+
+    /// The files that the app was loaded from, as far as they are known; asked from time to time where they are watched.
+    fn code(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// After the last connection has ended: exit handlers of the app.

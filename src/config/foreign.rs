@@ -32,7 +32,7 @@ pub(crate) enum Verdict {
 }
 
 /// A setting of Gunicorn's that is not here.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Foreign {
     /// Gunicorn's name, the key of its configuration file.
     pub(crate) name: &'static str,
@@ -498,9 +498,9 @@ pub(crate) static FOREIGN: &[Foreign] = &[
 mod tests {
     use super::*;
 
-    fn weigh(name: &str, value: Item) -> Verdict {
+    fn weigh(name: &str, value: &Item) -> Verdict {
         let foreign = FOREIGN.iter().find(|foreign| foreign.name == name).unwrap();
-        foreign.weigh(&value)
+        foreign.weigh(value)
     }
 
     fn text(text: &str) -> Item {
@@ -538,7 +538,7 @@ mod tests {
             ("sendfile", Item::Bool(true)),
             ("control_socket_disable", Item::Bool(true)),
         ] {
-            assert_eq!(weigh(name, value), Verdict::Obeyed, "{name}");
+            assert_eq!(weigh(name, &value), Verdict::Obeyed, "{name}");
         }
     }
 
@@ -553,7 +553,7 @@ mod tests {
             ("http2_cleartext", text("prior-knowledge")),
             ("dirty_apps", Item::List(vec![text("a:B")])),
         ] {
-            assert_eq!(weigh(name, value), Verdict::Refused, "{name}");
+            assert_eq!(weigh(name, &value), Verdict::Refused, "{name}");
         }
         for (name, value) in [
             ("http_protocols", text("h2, h1")),
@@ -562,7 +562,7 @@ mod tests {
             ("logger_class", text("mine.Logger")),
             ("suppress_ragged_eofs", Item::Bool(false)),
         ] {
-            assert_eq!(weigh(name, value), Verdict::Noted, "{name}");
+            assert_eq!(weigh(name, &value), Verdict::Noted, "{name}");
         }
     }
 }

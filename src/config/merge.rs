@@ -235,15 +235,15 @@ impl Merge {
             Kind::Python(Place::File(path)) if !path.exists() => {
                 self.mistakes.push(missing(name, source));
             }
-            Kind::Python(place) => match inputs.python {
-                Some(python) => return self.script(python, &place, name),
-                None => {
-                    let problem = format!(
-                        "{name:?}: is a Python file, for which there is no interpreter in this program; write the settings into a TOML file, such as {DEFAULT_FILE}"
-                    );
-                    self.mistakes.push(Mistake::new(source, problem));
+            Kind::Python(place) => {
+                if let Some(python) = inputs.python {
+                    return self.script(python, &place, name);
                 }
-            },
+                let problem = format!(
+                    "{name:?}: is a Python file, for which there is no interpreter in this program; write the settings into a TOML file, such as {DEFAULT_FILE}"
+                );
+                self.mistakes.push(Mistake::new(source, problem));
+            }
         }
         Ok(())
     }
@@ -415,7 +415,11 @@ impl Merge {
             Some((setting, (value, note))) => {
                 let name = match source {
                     Source::File { .. } => format!(" {} =", setting.name),
-                    _ => String::new(),
+                    Source::Default
+                    | Source::Variable(_)
+                    | Source::CommandVariable(_)
+                    | Source::Flag(_)
+                    | Source::Argument => String::new(),
                 };
                 self.merged.notes.push(format!("{source}:{name} {note}"));
                 self.set(index, &value, source);

@@ -6,12 +6,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::SETTINGS;
 use super::declare::Setting;
 use super::foreign::FOREIGN;
 use super::kind::Form;
 use super::raw::{Item, Raw};
 use super::value::{LogLevel, did_you_mean, nearest};
-use super::{Config, SETTINGS, file};
+#[cfg(feature = "python")]
+use super::{Config, file};
 
 /// Gunicorn's default (`config.get_default_config_file`).
 pub(super) const DEFAULT: &str = "gunicorn.conf.py";
@@ -150,6 +152,7 @@ pub(super) fn meant(name: &str, item: &Item, given: &[&str]) -> Option<&'static 
         .filter(|meant| !given.contains(meant))
 }
 
+#[cfg(feature = "python")]
 impl Config {
     /// Every setting's value.
     pub(crate) fn values(&self) -> Vec<(&'static str, Item)> {
@@ -159,6 +162,7 @@ impl Config {
 }
 
 /// The defaults of Gunicorn's settings that are not here.
+#[cfg(feature = "python")]
 pub(crate) fn foreign_values() -> Vec<(&'static str, Item)> {
     let settings = FOREIGN
         .iter()
@@ -171,6 +175,7 @@ pub(crate) fn foreign_values() -> Vec<(&'static str, Item)> {
         .collect()
 }
 
+#[cfg(feature = "python")]
 fn read((name, text): (&'static str, String)) -> Option<(&'static str, Item)> {
     let entries = file::parse(&format!("{name} = {text}"), name).ok()?;
     Some((name, entries.into_iter().next()?.item))

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -12,6 +13,7 @@ use nix::unistd::Pid;
 use std::os::fd::AsRawFd;
 
 use crate::channel::{Generation, Order, Report, Slot};
+use crate::code_files::CodeFiles;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::Worker;
 use crate::last_words::LastWords;
@@ -55,6 +57,7 @@ pub(crate) struct Child {
     pub(crate) sent: Sent,
     heartbeat: Heartbeat,
     last_words: LastWords,
+    code: Option<CodeFiles>,
     channel: Option<UnixStream>,
     row: Row,
 }
@@ -79,6 +82,7 @@ impl Child {
         age: u64,
         heartbeat: Heartbeat,
         last_words: LastWords,
+        code: Option<CodeFiles>,
         channel: UnixStream,
         row: Row,
         born: Instant,
@@ -94,6 +98,7 @@ impl Child {
             sent: Sent::Nothing,
             heartbeat,
             last_words,
+            code,
             channel: Some(channel),
             row,
         }
@@ -175,6 +180,11 @@ impl Child {
     /// What it wrote about its end.
     pub(crate) fn last_words(&self) -> String {
         self.last_words.read()
+    }
+
+    /// The files that it has loaded, as it told.
+    pub(crate) fn code(&self) -> Vec<PathBuf> {
+        self.code.as_ref().map_or_else(Vec::new, CodeFiles::read)
     }
 
     /// Whether it is one of those that are to serve from now on.
@@ -280,7 +290,7 @@ impl Children {
             (Report::Draining, Life::Booting | Life::Ready) => Life::Leaving(leave_by),
             // Its successor is started at once.
             (Report::Is(_), Life::Booting) => Life::Leaving(leave_by),
-            (Report::Ready | Report::Draining | Report::Is(_), life) => life,
+            (Report::Ready | Report::Draining | Report::Is(_) | Report::Code, life) => life,
         };
         Some(child)
     }

@@ -10,6 +10,7 @@ mod respawn;
 mod spawn;
 mod tell;
 mod upgrade;
+mod watch;
 
 use std::io;
 use std::rc::Rc;
@@ -35,6 +36,7 @@ use children::{Child, Children, Life, Sent};
 use event::Happened;
 use phase::{Action, Event, Phase};
 use respawn::Respawn;
+use watch::Watcher;
 
 /// How long a silent worker has to answer ABRT before KILL.
 const ABORT_GRACE: Duration = crate::last_words::PATIENCE;
@@ -89,6 +91,8 @@ pub(crate) struct Master {
     scoreboard: Scoreboard,
     respawn: Respawn,
     phase: Phase,
+    /// `--reload`.
+    watcher: Option<Watcher>,
     /// The new master of an upgrade under way.
     successor: Option<Pid>,
     /// The code to end with.
@@ -101,8 +105,13 @@ impl Master {
     /// # Errors
     /// No memory for the scoreboard.
     pub(crate) fn new(setup: Setup, first: Edition) -> io::Result<Self> {
+        let watcher = first
+            .config
+            .reload
+            .then(|| Watcher::new(&first.config, Instant::now()));
         Ok(Self {
             setup,
+            watcher,
             workers: first.config.workers,
             age: 0,
             newest: first.generation,
@@ -128,6 +137,7 @@ impl Master {
             let happened = event::wait(
                 &self.setup.signals,
                 &mut self.children,
+                self.watcher.as_ref().and_then(Watcher::fd),
                 deadline,
                 Instant::now(),
             );
@@ -155,7 +165,7 @@ impl Master {
         tracing::info!("Listening at: {} ({pid})", urls.join(","));
         tracing::info!("Using worker: {}", self.setup.worker_kind);
         set_title(&self.title("master"));
-        self.tell(|hooks, server| hooks.when_ready(server));
+        self.tell_ready();
     }
 
     fn title(&self, role: &str) -> String {
@@ -200,6 +210,12 @@ impl Master {
                     self.respawn.healthy();
                 }
                 Report::Draining => tracing::debug!("{child} draining"),
+                Report::Code => {
+                    let files = child.code();
+                    if let Some(watcher) = &mut self.watcher {
+                        watcher.add(files);
+                    }
+                }
                 Report::Is(interface) => {
                     tracing::debug!("{child} found an {interface} app");
                     let generation = child.generation;
@@ -222,6 +238,15 @@ impl Master {
                 self.on(event, now);
             }
         }
+        if self.phase.is_running()
+            && let Some(file) = self
+                .watcher
+                .as_mut()
+                .and_then(|watcher| watcher.changed(now))
+        {
+            tracing::info!("Reloading: {} changed", file.display());
+            self.reload(now);
+        }
         if self.phase.deadline().is_some_and(|until| until <= now) {
             self.on(Event::Deadline, now);
         }
@@ -240,7 +265,10 @@ impl Master {
             Action::Drain => self.drain_all(),
             Action::Quit => self.quit_all(now),
             Action::Kill => self.kill_all(),
-            Action::Reload => self.reload(now),
+            Action::Reload => {
+                tracing::info!("Hang up: Master");
+                self.reload(now);
+            }
             Action::Reopen => self.reopen(),
             Action::Upgrade => self.upgrade(),
             Action::More => self.scale(self.workers.saturating_add(1)),
@@ -314,7 +342,11 @@ impl Master {
             return;
         }
         let first_start = !self.current.proven && child.generation == self.current.generation;
+        let alone = self.children.ready(self.current.generation) == 0;
         match reason {
+            Some(Exit::WorkerBoot | Exit::AppLoad) if alone && self.watcher.is_some() => {
+                self.wait_for_a_change(now);
+            }
             Some(exit @ (Exit::WorkerBoot | Exit::AppLoad)) if first_start => {
                 self.halt(exit, now);
             }
@@ -331,7 +363,21 @@ impl Master {
         }
     }
 
+    /// `--reload`: who is at work on the code need not start the server again.
+    fn wait_for_a_change(&mut self, now: Instant) {
+        tracing::error!("No worker can boot: waiting for a change of the code (--reload).");
+        self.workers = 0;
+        self.respawn.healthy();
+        self.children
+            .iter_mut()
+            .for_each(|child| child.dismiss(now + GRACE_MARGIN));
+    }
+
     fn halt(&mut self, exit: Exit, now: Instant) {
+        if self.watcher.is_some() {
+            self.wait_for_a_change(now);
+            return;
+        }
         let reason = if exit == Exit::AppLoad {
             "App failed to load."
         } else {
@@ -396,6 +442,7 @@ impl Master {
             .chain(self.phase.deadline())
             .chain(parent)
             .chain(respawn)
+            .chain(self.watcher.as_ref().and_then(Watcher::deadline))
             .min()
     }
 

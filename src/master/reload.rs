@@ -112,7 +112,6 @@ impl Edition {
 
 impl Master {
     pub(super) fn reload(&mut self, now: Instant) {
-        tracing::info!("Hang up: Master");
         if self.setup.preloaded {
             tracing::info!(
                 "The app was preloaded: its code is not read again (USR2 starts a master that does)."

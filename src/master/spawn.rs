@@ -10,6 +10,7 @@ use super::Master;
 use super::children::Child;
 use super::reload::Edition;
 use crate::channel::{Slot, WorkerContext};
+use crate::code_files::CodeFiles;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::Worker;
@@ -100,6 +101,11 @@ impl Master {
                 io::Error::other(format!("no heartbeat file in {}: {error}", dir.display()))
             })?;
         let last_words = LastWords::create()?;
+        // One worker is like the other.
+        let code = match &self.watcher {
+            Some(_) if slot == Slot(0) => Some(CodeFiles::create()?),
+            Some(_) | None => None,
+        };
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
@@ -117,6 +123,7 @@ impl Master {
             channel: OwnedFd::from(theirs),
             heartbeat: heartbeat.share()?,
             last_words: Some(last_words.share()?),
+            code: code.as_ref().map(CodeFiles::share).transpose()?,
             row,
             identity: edition.identity.clone(),
             master: nix::unistd::getpid().as_raw(),
@@ -138,14 +145,14 @@ impl Master {
                 context.hooks.forked(&worker, &context.config);
                 let age = worker.age;
                 let child = Child::new(
-                    pid, slot, generation, age, heartbeat, last_words, ours, row, now,
+                    pid, slot, generation, age, heartbeat, last_words, code, ours, row, now,
                 );
                 tracing::debug!("{child} forked");
                 self.children.add(child);
                 Ok(Forked::Alive)
             }
             Side::Child => {
-                drop((ours, heartbeat, last_words));
+                drop((ours, heartbeat, last_words, code));
                 self.become_worker(context)
             }
         }
@@ -154,6 +161,7 @@ impl Master {
     /// In the new process: gives up what is the master's, and never comes back.
     fn become_worker(&mut self, context: WorkerContext) -> ! {
         self.children.forget();
+        self.watcher = None;
         self.current.bound.clear();
         self.coming = None;
         set_title(&self.title("worker"));

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Master;
+use super::children::Child;
 use super::phase::Event;
 use super::reload::Edition;
 use crate::error::Exit;
@@ -21,7 +22,7 @@ impl Master {
             config: &edition.config,
             workers_wanted: self.workers,
             worker_age: self.age,
-            workers: self.children.iter().map(|child| child.seen()).collect(),
+            workers: self.children.iter().map(Child::seen).collect(),
             listeners: listeners.collect(),
         }
     }
@@ -29,6 +30,16 @@ impl Master {
     /// The edition that hooks belong to: a reload's, from its beginning on.
     pub(super) fn newest(&self) -> &Edition {
         self.coming.as_ref().unwrap_or(&self.current)
+    }
+
+    /// It listens. Gunicorn: what fails here fails outside of the master's loop.
+    pub(super) fn tell_ready(&mut self) {
+        self.tell(|hooks, server| {
+            hooks.when_ready(server).map_err(|failed| Failed {
+                exit: failed.exit.or(Some(Exit::Config)),
+                ..failed
+            })
+        });
     }
 
     /// Calls a hook; false where it failed and the server is stopping for that.

@@ -12,7 +12,7 @@
 use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering::SeqCst};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 /// How long an interpreter has to begin with its report.
 const BEGIN: Duration = Duration::from_millis(500);
 /// How long it has to finish it.
+#[cfg(feature = "python")]
 const FINISH: Duration = Duration::from_millis(1500);
 /// The whole time that a worker needs to answer ABRT, and a little more.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(2500);
@@ -88,6 +89,7 @@ pub(crate) fn take() -> io::Result<()> {
 }
 
 /// The interpreter writes the report when it is asked by `ask`, which must be safe to call in a signal handler.
+#[cfg(feature = "python")]
 pub(crate) fn ask_by(ask: OnSignal) {
     #[expect(
         clippy::as_conversions,
@@ -101,6 +103,7 @@ pub(crate) fn ask_by(ask: OnSignal) {
 ///
 /// # Errors
 /// Those of sigaction(2).
+#[cfg(feature = "python")]
 pub(crate) fn dump_by_handler_of(signal: Signal) -> io::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: the default action runs no code of ours.
@@ -126,17 +129,20 @@ pub(crate) fn tell_by(tell: Tell) {
 }
 
 /// Where reports go.
-pub(crate) fn report() -> RawFd {
+#[cfg(feature = "python")]
+pub(crate) fn report() -> std::os::fd::RawFd {
     REPORT.load(SeqCst)
 }
 
 /// The interpreter has begun: writes the part that is not its own.
+#[cfg(feature = "python")]
 pub(crate) fn begin() {
     arm(FINISH);
     tell();
 }
 
 /// Adds to the report.
+#[cfg(feature = "python")]
 pub(crate) fn write(text: &str) {
     write_bytes(text.as_bytes());
 }

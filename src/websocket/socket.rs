@@ -2,13 +2,15 @@
 //! same thread.
 //!
 //! Both ways are bounded: while the app does not take its messages nothing is read, and while the client does not read
-//! [`Socket::poll_ready`] waits.
+//! the socket is not [ready](Socket::is_ready) for more.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Weak;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -44,8 +46,19 @@ pub struct Heartbeat {
     pub timeout: Duration,
 }
 
+/// The app's side of a socket: told, not asked, and within the serving task.
+pub trait Listener {
+    /// There is a message, or the end.
+    fn heard(&self);
+
+    /// The socket is [ready](Socket::is_ready) for more.
+    fn relieved(&self);
+}
+
 /// A WebSocket, as the app and the task that [serves](Self::serve) it share it.
-#[derive(Debug)]
+///
+/// After the app has sent, or closed, the [serving task](Self::task) is to be woken; after it has taken a message, if
+/// that is [waited for](Self::paused_task).
 pub struct Socket {
     session: RefCell<Session>,
     /// Messages for the app.
@@ -54,49 +67,63 @@ pub struct Socket {
     waiting: Cell<usize>,
     /// How it ended, once it has: the app is told when it has taken all messages.
     end: RefCell<Option<Close>>,
-    /// Of the serving task, and of whoever waits for a message, and for room.
+    /// Of the serving task.
     task: RefCell<Option<Waker>>,
-    reader: RefCell<Option<Waker>>,
-    writer: RefCell<Option<Waker>>,
+    /// The app waits for the client to read.
+    crowded: Cell<bool>,
+    /// The client waits for the app to take its messages.
+    paused: Cell<bool>,
+    listener: Weak<dyn Listener>,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("session", &self.session)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Socket {
-    /// Around a session that is open.
+    /// Around a session that is open, for an app that listens by `listener`.
     #[must_use]
-    pub fn new(session: Session) -> Self {
+    pub fn new(session: Session, listener: Weak<dyn Listener>) -> Self {
         Self {
             session: RefCell::new(session),
             inbox: RefCell::default(),
             waiting: Cell::new(0),
             end: RefCell::default(),
             task: RefCell::default(),
-            reader: RefCell::default(),
-            writer: RefCell::default(),
+            crowded: Cell::new(false),
+            paused: Cell::new(false),
+            listener,
         }
     }
 
-    /// The next message; how the connection ended, once there is none. *Cancel safety*: nothing is lost.
-    pub fn poll_message(&self, cx: &Context<'_>) -> Poll<Result<(Kind, Vec<u8>), Close>> {
-        if let Some(message) = self.take_message() {
-            return Poll::Ready(Ok(message));
+    /// The serving task, if it is to be woken.
+    #[must_use]
+    pub fn task(&self) -> Option<Waker> {
+        self.task.borrow_mut().take()
+    }
+
+    /// The serving task, if it waits for the app to take messages and enough are taken.
+    #[must_use]
+    pub fn paused_task(&self) -> Option<Waker> {
+        if !self.paused.get() || self.is_full() {
+            return None;
         }
-        if let Some(close) = self.end() {
-            return Poll::Ready(Err(close));
-        }
-        *self.reader.borrow_mut() = Some(cx.waker().clone());
-        Poll::Pending
+        self.paused.set(false);
+        self.task()
     }
 
     /// The next message, if it is here.
     pub fn take_message(&self) -> Option<(Kind, Vec<u8>)> {
-        let was_full = self.is_full();
-        let (kind, data) = self.inbox.borrow_mut().pop_front()?;
+        let mut inbox = self.inbox.borrow_mut();
+        let (kind, data) = inbox.pop_front()?;
         self.waiting.set(self.waiting.get() - data.len());
-        if was_full && !self.is_full() {
-            wake(&self.task);
-        }
-        if self.waiting.get() == 0 {
-            self.inbox.borrow_mut().shrink_to(MOST_MESSAGES / 16);
+        if inbox.is_empty() {
+            *inbox = VecDeque::new();
         }
         Some((kind, data))
     }
@@ -110,28 +137,32 @@ impl Socket {
     /// Sends a message; nothing if the connection has ended or is about to.
     pub fn send(&self, kind: Kind, data: &[u8]) {
         self.session.borrow_mut().send(kind, data);
-        wake(&self.task);
     }
 
-    /// There is room to send more: the client has read enough, or reads no more.
+    /// There is room to send more: the client has read enough, or reads no more. If not, the listener is told when there
+    /// is.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.end.borrow().is_some() || self.session.borrow().output().len() < BACKLOG
+        let ready =
+            self.end.borrow().is_some() || self.session.borrow().output().len() < BACKLOG;
+        self.crowded.set(!ready);
+        ready
     }
 
-    /// Waits until [`is_ready`](Self::is_ready). *Cancel safety*: nothing is lost.
-    pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_ready() {
-            return Poll::Ready(());
-        }
-        *self.writer.borrow_mut() = Some(cx.waker().clone());
-        Poll::Pending
+    /// Messages can be sent: neither side has closed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.session.borrow().is_open()
+    }
+
+    /// Nobody will serve it.
+    pub fn abandon(&self) {
+        self.ended(Close::bare(close::ABNORMAL));
     }
 
     /// Begins to close; the client has a while to answer.
     pub fn close(&self, close: &Close) {
         self.session.borrow_mut().close(close);
-        wake(&self.task);
     }
 
     fn is_full(&self) -> bool {
@@ -140,8 +171,10 @@ impl Socket {
 
     fn ended(&self, close: Close) {
         self.end.borrow_mut().get_or_insert(close);
-        wake(&self.reader);
-        wake(&self.writer);
+        if let Some(listener) = self.listener.upgrade() {
+            listener.heard();
+            listener.relieved();
+        }
     }
 
     /// Reads and writes until the connection has ended. When `drain` resolves the client is told to come again
@@ -177,18 +210,13 @@ impl Socket {
         if let Err(error) = &outcome {
             tracing::debug!("WebSocket ended: {error}");
         }
-        self.ended(Close::bare(close::ABNORMAL));
+        if self.end.borrow().is_none() {
+            self.ended(Close::bare(close::ABNORMAL));
+        }
         if outcome.is_ok() {
             // The client may have left already.
             let _ = poll_fn(|cx| Pin::new(&mut serving.stream).poll_shutdown(cx)).await;
         }
-    }
-}
-
-fn wake(waker: &RefCell<Option<Waker>>) {
-    let waker = waker.borrow_mut().take();
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
 
@@ -244,6 +272,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<'_, T> {
                 session.output().len() >= BACKLOG
                     || (session.is_open() && self.socket.is_full())
             };
+            self.socket.paused.set(behind);
             if behind {
                 return Ok(false);
             }
@@ -257,7 +286,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<'_, T> {
                         .waiting
                         .set(self.socket.waiting.get() + data.len());
                     self.socket.inbox.borrow_mut().push_back((kind, data));
-                    wake(&self.socket.reader);
+                    if let Some(listener) = self.socket.listener.upgrade() {
+                        listener.heard();
+                    }
                 }
                 Event::Closed(close) | Event::Broken(close) => {
                     self.done = true;
@@ -313,8 +344,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<'_, T> {
             }
         }
         drop(session);
-        if self.socket.is_ready() {
-            wake(&self.socket.writer);
+        if self.socket.crowded.get()
+            && self.socket.is_ready()
+            && let Some(listener) = self.socket.listener.upgrade()
+        {
+            listener.relieved();
         }
         Ok(flushed)
     }

@@ -1,19 +1,19 @@
 //! Sessions byte by byte, and sockets over a stream in memory.
 
 use std::future::pending;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::LocalOptions;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::close::Close;
 use super::deflate::Packer;
 use super::extension::Agreement;
 use super::receive::Kind;
 use super::session::{Event, Session};
-use super::socket::{Heartbeat, Socket};
+use super::socket::{Heartbeat, Listener, Socket};
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 const LIMIT: u64 = 1 << 20;
@@ -269,25 +269,71 @@ const SILENT: Heartbeat = Heartbeat {
     timeout: Duration::ZERO,
 };
 
+/// An app at the end of a socket.
+struct App {
+    socket: Socket,
+    heard: Notify,
+    relieved: Notify,
+}
+
+impl Listener for App {
+    fn heard(&self) {
+        self.heard.notify_one();
+    }
+
+    fn relieved(&self) {
+        self.relieved.notify_one();
+    }
+}
+
+impl App {
+    /// What it did is carried out.
+    fn done(&self) {
+        if let Some(task) = self.socket.task() {
+            task.wake();
+        }
+    }
+
+    fn send(&self, kind: Kind, data: &[u8]) {
+        self.socket.send(kind, data);
+        self.done();
+    }
+
+    async fn message(&self) -> Result<(Kind, Vec<u8>), Close> {
+        loop {
+            if let Some(message) = self.socket.take_message() {
+                if let Some(task) = self.socket.paused_task() {
+                    task.wake();
+                }
+                return Ok(message);
+            }
+            if let Some(close) = self.socket.end() {
+                return Err(close);
+            }
+            self.heard.notified().await;
+        }
+    }
+}
+
 /// A socket being served, the client's end of it, and what starts its drain.
-fn open(heartbeat: Heartbeat) -> (Rc<Socket>, DuplexStream, oneshot::Sender<()>) {
+fn open(heartbeat: Heartbeat) -> (Rc<App>, DuplexStream, oneshot::Sender<()>) {
     let (client, stream) = tokio::io::duplex(1 << 16);
-    let socket = Rc::new(Socket::new(Session::new(LIMIT, None)));
+    let app = Rc::new_cyclic(|app: &Weak<App>| App {
+        socket: Socket::new(Session::new(LIMIT, None), app.clone()),
+        heard: Notify::new(),
+        relieved: Notify::new(),
+    });
     let (leave, left) = oneshot::channel();
-    let serving = Rc::clone(&socket);
+    let serving = Rc::clone(&app);
     tokio::task::spawn_local(async move {
         let drain = async {
             if left.await.is_err() {
                 pending::<()>().await;
             }
         };
-        serving.serve(stream, heartbeat, drain).await;
+        serving.socket.serve(stream, heartbeat, drain).await;
     });
-    (socket, client, leave)
-}
-
-async fn message(socket: &Socket) -> Result<(Kind, Vec<u8>), Close> {
-    std::future::poll_fn(|cx| socket.poll_message(cx)).await
+    (app, client, leave)
 }
 
 async fn bytes<const N: usize>(client: &mut DuplexStream) -> [u8; N] {
@@ -299,14 +345,14 @@ async fn bytes<const N: usize>(client: &mut DuplexStream) -> [u8; N] {
 #[test]
 fn messages_come_and_go_and_the_end_is_told() {
     run(async {
-        let (socket, mut client, _leave) = open(SILENT);
+        let (app, mut client, _leave) = open(SILENT);
         let sent = [text("one"), text("two"), frame(0x88, &[3, 233])].concat();
         client.write_all(&sent).await.expect("sent");
-        assert_eq!(message(&socket).await, Ok((Kind::Text, b"one".to_vec())));
-        socket.send(Kind::Binary, b"back");
-        assert_eq!(message(&socket).await, Ok((Kind::Text, b"two".to_vec())));
-        assert_eq!(message(&socket).await, Err(Close::bare(1001)));
-        assert_eq!(message(&socket).await, Err(Close::bare(1001)));
+        assert_eq!(app.message().await, Ok((Kind::Text, b"one".to_vec())));
+        app.send(Kind::Binary, b"back");
+        assert_eq!(app.message().await, Ok((Kind::Text, b"two".to_vec())));
+        assert_eq!(app.message().await, Err(Close::bare(1001)));
+        assert_eq!(app.message().await, Err(Close::bare(1001)));
         // The close was answered before the app spoke, or after: both are in order.
         let mut said = Vec::new();
         client.read_to_end(&mut said).await.expect("the end");
@@ -317,33 +363,31 @@ fn messages_come_and_go_and_the_end_is_told() {
 #[test]
 fn an_end_without_a_word_is_1006() {
     run(async {
-        let (socket, client, _leave) = open(SILENT);
+        let (app, client, _leave) = open(SILENT);
         drop(client);
-        assert_eq!(message(&socket).await, Err(Close::bare(1006)));
-        assert!(socket.is_ready());
+        assert_eq!(app.message().await, Err(Close::bare(1006)));
+        assert!(app.socket.is_ready());
     });
 }
 
 #[test]
 fn a_client_that_does_not_read_holds_the_app_back() {
     run(async {
-        let (socket, mut client, _leave) = open(SILENT);
+        let (app, mut client, _leave) = open(SILENT);
         let piece = vec![0; 1 << 15];
         let mut sent = 0;
         for _ in 0..100 {
             tokio::task::yield_now().await;
-            if socket.is_ready() {
-                socket.send(Kind::Binary, &piece);
+            if app.socket.is_ready() {
+                app.send(Kind::Binary, &piece);
                 sent += 1;
             }
         }
         // The stream's buffer, and the backlog.
         assert!((4..8).contains(&sent), "{sent}");
         let room = {
-            let socket = Rc::clone(&socket);
-            tokio::task::spawn_local(async move {
-                std::future::poll_fn(|cx| socket.poll_ready(cx)).await;
-            })
+            let app = Rc::clone(&app);
+            tokio::task::spawn_local(async move { app.relieved.notified().await })
         };
         let mut back = vec![0; sent * (piece.len() + 4)];
         client.read_exact(&mut back).await.expect("all of it");
@@ -354,7 +398,7 @@ fn a_client_that_does_not_read_holds_the_app_back() {
 #[test]
 fn an_app_that_does_not_read_holds_the_client_back() {
     run(async {
-        let (socket, mut client, _leave) = open(SILENT);
+        let (app, mut client, _leave) = open(SILENT);
         let one = frame(0x82, &vec![7; 1 << 15]);
         let mut written = 0;
         while let Ok(result) =
@@ -366,7 +410,7 @@ fn an_app_that_does_not_read_holds_the_client_back() {
         }
         // Cut short by the timeout, so the stream may not be written to again; all that was taken can be read.
         for _ in 0..written {
-            let read = message(&socket).await.expect("a message");
+            let read = app.message().await.expect("a message");
             assert_eq!(read.1.len(), 1 << 15);
         }
     });
@@ -375,11 +419,11 @@ fn an_app_that_does_not_read_holds_the_client_back() {
 #[test]
 fn a_drain_is_1012_to_both() {
     run(async {
-        let (socket, mut client, leave) = open(SILENT);
+        let (app, mut client, leave) = open(SILENT);
         leave.send(()).expect("it listens");
-        assert_eq!(message(&socket).await, Err(Close::bare(1012)));
+        assert_eq!(app.message().await, Err(Close::bare(1012)));
         assert_eq!(bytes(&mut client).await, [0x88, 2, 3, 244]);
-        socket.send(Kind::Text, b"too late");
+        app.send(Kind::Text, b"too late");
         client
             .write_all(&frame(0x88, &[3, 244]))
             .await
@@ -394,7 +438,7 @@ fn a_drain_is_1012_to_both() {
 fn a_client_that_gives_no_sign_of_life_is_dead() {
     run(async {
         let beat = Duration::from_millis(50);
-        let (socket, mut client, _leave) = open(Heartbeat {
+        let (app, mut client, _leave) = open(Heartbeat {
             interval: beat,
             timeout: beat,
         });
@@ -403,7 +447,7 @@ fn a_client_that_gives_no_sign_of_life_is_dead() {
             client.write_all(&frame(0x8A, b"")).await.expect("sent");
         }
         assert_eq!(bytes(&mut client).await, [0x89, 0]);
-        let end = message(&socket).await.expect_err("the end");
+        let end = app.message().await.expect_err("the end");
         assert_eq!(
             (end.code, end.reason.as_str()),
             (1006, "keepalive ping timeout")
@@ -416,13 +460,13 @@ fn a_client_that_gives_no_sign_of_life_is_dead() {
 #[test]
 fn pings_without_a_timeout_kill_nobody() {
     run(async {
-        let (socket, mut client, _leave) = open(Heartbeat {
+        let (app, mut client, _leave) = open(Heartbeat {
             interval: Duration::from_millis(20),
             timeout: Duration::ZERO,
         });
         for _ in 0..5 {
             assert_eq!(bytes(&mut client).await, [0x89, 0]);
         }
-        assert_eq!(socket.end(), None);
+        assert_eq!(app.socket.end(), None);
     });
 }

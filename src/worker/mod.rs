@@ -1,14 +1,13 @@
 //! The worker: one process, one thread, one current-thread runtime that accepts, serves, beats and obeys.
 
 mod accept;
+mod code;
 mod control;
 mod gate;
 
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::app::{BootError, Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
@@ -19,8 +18,10 @@ use crate::hooks::{self, Failed, Hooks};
 use crate::last_words;
 use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
+use crate::os::timer::Timer;
 use crate::proto::{HttpService, Stream};
 use accept::{Acceptor, Take};
+use code::Code;
 use control::{Control, Told};
 use gate::{Gate, Permit};
 
@@ -93,10 +94,15 @@ fn boot<H: Host>(
     identity.map_err(|error| cannot_boot("cannot change to the user or group", &error))?;
     crate::os::orphan::leave_when_master_dies(context.master)
         .map_err(|error| cannot_boot("cannot watch the master's life", &error))?;
-    host.boot(context)
-        .map_err(|error| no_app(context, &error))?;
+    host.boot(context).map_err(|error| {
+        tell_code(context, host, &error);
+        no_app(context, &error)
+    })?;
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all();
+    builder.enable_io();
+    if H::TOKIO_TIME {
+        builder.enable_time();
+    }
     let before = Before::look();
     host.hooks(&mut builder, Box::new(flush_access));
     let runtime = builder
@@ -119,11 +125,23 @@ fn cannot_boot(what: &str, error: &io::Error) -> Exit {
     Exit::WorkerBoot
 }
 
+/// The files to watch for a change that mends it.
+fn tell_code<H: Host>(context: &mut WorkerContext, host: &H, error: &BootError) {
+    if let Some(code) = Code::of(context) {
+        let mut files = host.code();
+        files.extend(code::named_in(&error.to_string()));
+        code.tell(files);
+    }
+}
+
 /// The main future: until told to leave, or until something cannot be had.
-async fn serve<H: Host>(context: WorkerContext, host: Rc<H>, epoll: Option<Epoll>) -> Exit {
+async fn serve<H: Host>(mut context: WorkerContext, host: Rc<H>, epoll: Option<Epoll>) -> Exit {
     let app = match host.load(&context).await {
         Ok(app) => app,
-        Err(error) => return no_app(&context, &error),
+        Err(error) => {
+            tell_code(&mut context, &*host, &error);
+            return no_app(&context, &error);
+        }
     };
     match Worker::new(context, host, app, epoll) {
         Ok(Ok(worker)) => worker.run().await,
@@ -141,6 +159,9 @@ struct Worker<H: Host> {
     access: Option<Rc<AccessSink>>,
     graceful: Duration,
     told: Points,
+    /// For the worker's end, when there may be no descriptor left.
+    deadline: Timer,
+    last_sweeps: Timer,
 }
 
 /// The points of a worker's life, for those who want to be told.
@@ -170,11 +191,14 @@ enum Leaving {
 
 impl<H: Host> Worker<H> {
     fn new(
-        context: WorkerContext,
+        mut context: WorkerContext,
         host: Rc<H>,
         app: H::App,
         epoll: Option<Epoll>,
     ) -> io::Result<Result<Self, Exit>> {
+        if let Some(code) = Code::of(&mut context) {
+            host.spawn(code.follow(Rc::clone(&host)));
+        }
         let told = Points {
             hooks: Rc::clone(&context.hooks),
             worker: context.worker(),
@@ -209,9 +233,11 @@ impl<H: Host> Worker<H> {
             access,
             graceful: config.graceful_timeout,
             told,
+            deadline: Timer::new()?,
+            last_sweeps: Timer::new()?,
         };
-        worker.beat(heartbeat, config.timeout);
-        worker.sweep();
+        worker.beat(heartbeat, config.timeout)?;
+        worker.sweep()?;
         worker.host.spawn(worker.service.send_late());
         for listener in listeners {
             let bell = worker.host.bell();
@@ -313,24 +339,22 @@ impl<H: Host> Worker<H> {
     /// Waits for the connections to end; still obeys an order to hurry.
     async fn finish(&mut self, within: Duration) {
         let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
-        let all_done = || async {
+        let mut all_done = std::pin::pin!(async {
             gate.empty().await;
             host.quiet().await;
-        };
-        let empty = timeout(within, all_done());
-        let mut empty = std::pin::pin!(empty);
-        let mut sweeps = interval(LAST_SWEEPS);
+        });
+        let mut until = Instant::now() + within;
         loop {
+            let left = until.saturating_duration_since(Instant::now());
             let told = tokio::select! {
-                _ = sweeps.tick() => {
+                () = &mut all_done => return,
+                () = self.deadline.after(left) => {
+                    self.service.connections().abort_all();
+                    return;
+                }
+                () = self.last_sweeps.after(LAST_SWEEPS) => {
                     self.service.connections().sweep(Instant::now());
                     continue;
-                }
-                done = &mut empty => {
-                    if done.is_err() {
-                        self.service.connections().abort_all();
-                    }
-                    return;
                 }
                 told = self.control.next() => told,
             };
@@ -340,7 +364,7 @@ impl<H: Host> Worker<H> {
                     return;
                 }
                 Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
-                Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), all_done())),
+                Told::Orphaned => until = Instant::now() + within.min(ORPHAN_GRACE),
                 Told::Order(Order::Drain)
                 | Told::Signal(Order::Drain)
                 | Told::Call
@@ -361,7 +385,7 @@ impl<H: Host> Worker<H> {
     }
 
     /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
-    fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
+    fn beat(&self, heartbeat: Heartbeat, limit: Duration) -> io::Result<()> {
         let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
         let every = if limit.is_zero() {
             BEAT
@@ -369,42 +393,41 @@ impl<H: Host> Worker<H> {
             BEAT.min(limit / 4)
         };
         let every = every.max(Duration::from_millis(10));
+        let timer = Timer::new()?;
         self.host.spawn(async move {
-            let mut ticks = interval(every);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut failing = false;
             loop {
-                ticks.tick().await;
                 // A wake-up may have gone to a worker that died or was stopped before it could accept.
                 gate.call();
-                if !host.moves_within(every) {
-                    continue;
-                }
-                match heartbeat.beat() {
-                    Ok(()) => failing = false,
-                    Err(error) => {
-                        if !std::mem::replace(&mut failing, true) {
-                            tracing::error!("cannot touch the heartbeat file: {error}");
+                if host.moves_within(every) {
+                    match heartbeat.beat() {
+                        Ok(()) => failing = false,
+                        Err(error) => {
+                            if !std::mem::replace(&mut failing, true) {
+                                tracing::error!("cannot touch the heartbeat file: {error}");
+                            }
                         }
                     }
                 }
+                timer.after(every).await;
             }
         });
+        Ok(())
     }
 
     /// Ends connections that are past a deadline; a worker without connections sleeps.
-    fn sweep(&self) {
+    fn sweep(&self) -> io::Result<()> {
         let service = Rc::clone(&self.service);
         let gate = Rc::clone(&self.gate);
+        let timer = Timer::new()?;
         self.host.spawn(async move {
-            let mut ticks = interval(SWEEP);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 gate.any().await;
-                ticks.tick().await;
                 service.connections().sweep(Instant::now());
+                timer.after(SWEEP).await;
             }
         });
+        Ok(())
     }
 }
 

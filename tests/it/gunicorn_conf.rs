@@ -30,7 +30,7 @@ fn text(server: &Server, path: &str) -> String {
 
 #[test]
 fn a_file_that_computes_everything_from_the_environment() {
-    let rgun = with("hello:app", "from_environment").as_configured(3);
+    let rgun = with("hello:app", "from_environment").configured_for(3);
     let access = rgun.directory().join("access.log");
     let server = rgun
         .env("CONCURRENCY", "3")
@@ -58,7 +58,9 @@ fn a_file_that_computes_everything_from_the_environment() {
 
 #[test]
 fn a_long_file_that_says_mostly_what_is_so_anyway() {
-    let server = with("hello:app", "everything_off").as_configured(2).spawn();
+    let server = with("hello:app", "everything_off")
+        .configured_for(2)
+        .spawn();
     server.wait_for_line("Listening at: ");
     assert_eq!(text(&server, "/"), "hello world!");
     let warnings: Vec<_> = server
@@ -152,7 +154,7 @@ fn every_point_of_a_servers_life_is_told() {
 fn a_worker_that_hangs_is_told_of_its_end() {
     for driver in ["sync", "gevent"] {
         let server = with("wsgi:app", "lifecycle")
-            .args(["-k", driver, "-t", "1"])
+            .args(["-k", driver, "-t", "3"])
             .start();
         let worker = server.worker_pids()[0];
         let _stuck = server.get("/spin").in_background();
@@ -327,7 +329,7 @@ fn a_preloaded_apps_connections_are_made_anew_in_each_worker() {
 
 #[test]
 fn a_file_is_found_by_itself_and_read_again_at_a_reload() {
-    let rgun = Rgun::app("hello:app").as_configured(1);
+    let rgun = Rgun::app("hello:app").configured_for(1);
     let file =
         "bind = '127.0.0.1:0'\nloglevel = 'debug'\nimport helper\nworkers = helper.WORKERS\n";
     rgun.write("helper.py", "WORKERS = 1");
@@ -348,7 +350,7 @@ fn a_file_is_found_by_itself_and_read_again_at_a_reload() {
 
 #[test]
 fn modules_are_configurations_too_and_gunicorns_variable_names_them() {
-    let rgun = Rgun::app("hello:app").as_configured(2);
+    let rgun = Rgun::app("hello:app").configured_for(2);
     rgun.write(
         "settings.py",
         "bind = '127.0.0.1:0'\nloglevel = 'debug'\nworkers = 7\nthreads = 1\n",
@@ -467,4 +469,60 @@ fn a_reload_under_load_loses_no_request_when_the_file_has_hooks() {
     server.wait_for_lines("Worker exiting (pid: ", 2);
     let tally = hammer.stop();
     assert!(tally.failures.is_empty() && tally.good > 0, "{tally:?}");
+}
+
+#[test]
+fn logging_is_configured_by_files_too() {
+    let json = r#"{"formatters": {"short": {"format": "json: %(message)s"}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "short", "stream": "ext://sys.stdout"}},
+        "root": {"level": "DEBUG", "handlers": ["console"]}, "loggers": {}}"#;
+    let ini = "[loggers]\nkeys=root\n[handlers]\nkeys=console\n[formatters]\nkeys=short\n\
+        [logger_root]\nlevel=DEBUG\nhandlers=console\n\
+        [handler_console]\nclass=StreamHandler\nformatter=short\nargs=(sys.stdout,)\n\
+        [formatter_short]\nformat=ini: %(message)s\n";
+    for (flag, kind, text) in [
+        ("--log-config-json", "json", json),
+        ("--log-config", "ini", ini),
+    ] {
+        let rgun = Rgun::app("shop_logs:app");
+        let path = rgun.write(kind, text);
+        let server = rgun.arg(flag).arg(path).start();
+        server.get("/7").response();
+        server.wait_for_output(&format!("{kind}: order /7"), 1);
+    }
+    let missing = Rgun::app("shop_logs:app")
+        .args(["--log-config", "/no/such.ini"])
+        .spawn();
+    missing.assert_exits(3).within(patience());
+    assert_eq!(
+        missing.count_lines("log config '/no/such.ini' not found"),
+        1
+    );
+}
+
+#[test]
+fn long_bodies_go_where_the_file_says() {
+    let rgun = Rgun::app("where:app");
+    let home = rgun.directory();
+    rgun.write(
+        "where.py",
+        "import os\n\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    \
+         return [os.readlink(f'/proc/self/fd/{environ[\"wsgi.input\"].fileno()}').encode()]\n",
+    );
+    let path = rgun.write(
+        "conf.py",
+        &format!("tmp_upload_dir = {:?}\n", home.display().to_string()),
+    );
+    let server = rgun
+        .chdir(&home)
+        .args(["-k", "sync", "-c"])
+        .arg(path)
+        .start();
+    let body = "x".repeat(2 << 20);
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let place = server.connect().ask(request).text();
+    assert!(place.starts_with(&home.display().to_string()), "{place}");
 }

@@ -9,6 +9,7 @@ use crate::harness::root;
 /// What both sides of the process model share.
 const GROUND: &[&str] = &[
     "channel",
+    "code_files",
     "connections",
     "drain",
     "heartbeat",

@@ -7,11 +7,15 @@
 mod harness;
 
 mod access_log;
+mod asgi;
+mod asgi_bad_apps;
+mod asgi_loop;
 mod boot;
 mod faults;
 mod frameworks;
 mod gunicorn_conf;
 mod heartbeat;
+mod hooks;
 mod http;
 mod http_vectors;
 mod identity;
@@ -21,6 +25,7 @@ mod listeners;
 mod load;
 mod preload;
 mod python;
+mod reload;
 mod shop;
 mod signals;
 mod slow;

@@ -149,6 +149,9 @@ impl Interpreter {
         self.after_fork()
             .and_then(|()| stuck::report_on_abort(self.0))
             .map_err(|error| load::boot(self.0, &error))?;
+        if let Some(directory) = &config.tmp_upload_dir {
+            wsgi::keep_in(directory);
+        }
         self.paths(config)
     }
 
@@ -212,6 +215,13 @@ impl Interpreter {
             }
         }
         Ok(app)
+    }
+
+    /// The files of all modules that are loaded.
+    #[expect(clippy::unused_self, reason = "there has to be an interpreter")]
+    pub(crate) fn code(self) -> Vec<std::path::PathBuf> {
+        // The main thread of a worker does not always hold the GIL.
+        Python::attach(|py| load::files(py).unwrap_or_default())
     }
 
     /// What the interpreter would do at its end; it is not ended itself, for that waits for daemon threads and greenlets.

@@ -77,6 +77,23 @@ pub(super) fn latin1(py: Python<'static>, bytes: &[u8]) -> PyResult<Bound<'stati
     Ok(unsafe { text.cast_into_unchecked() })
 }
 
+/// `callable()` by the vectorcall protocol.
+pub(super) fn call0<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let mut spare: *mut ffi::PyObject = ptr::null_mut();
+    let start = (&raw mut spare).wrapping_add(1).cast_const();
+    // SAFETY: no reference follows `start`, and the slot before it is ours to lend.
+    let result = unsafe {
+        lacking::PyObject_VectorcallDict(
+            callable.as_ptr(),
+            start,
+            lacking::ARGUMENTS_OFFSET,
+            ptr::null_mut(),
+        )
+    };
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
 /// `callable(first, second)` by the vectorcall protocol: no tuple is made.
 pub(super) fn call2(callable: &Ref, first: &Ref, second: &Ref) -> PyResult<Ref> {
     let arguments = [ptr::null_mut(), first.as_ptr(), second.as_ptr()];

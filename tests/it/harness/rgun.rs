@@ -115,7 +115,7 @@ impl Rgun {
     }
 
     /// The addresses, the log level and the number of workers, which is this, are those of its configuration file.
-    pub(crate) fn as_configured(mut self, workers: usize) -> Self {
+    pub(crate) fn configured_for(mut self, workers: usize) -> Self {
         self.bound = true;
         self.by_file = true;
         self.workers = workers;

@@ -2,6 +2,8 @@
 //!
 //! No borrow of it is held while Python code can run: what is taken out is dropped, and who is told is told, after it.
 
+mod dialogue;
+
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::Context;
@@ -24,6 +26,8 @@ use crate::app::python::traceback;
 use crate::app::python::wsgi::Blocks;
 use crate::app::{Client, Line};
 use crate::error::AnyError;
+
+pub(super) use self::dialogue::{Dialogue, Settings};
 
 /// Where the client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,8 @@ pub(in crate::app::python) struct Exchange {
     line: Line,
     facts: Facts,
     presence: Cell<Presence>,
+    /// There if a WebSocket is asked for.
+    dialogue: Option<Dialogue>,
     input: RefCell<Input>,
     output: RefCell<Output>,
     /// Futures of those who wait in `receive()`, and in `send()`.
@@ -104,6 +110,7 @@ impl Exchange {
         line: Line,
         facts: Facts,
         input: Input,
+        dialogue: Option<Dialogue>,
     ) -> Rc<Self> {
         Rc::new(Self {
             asgi,
@@ -111,6 +118,7 @@ impl Exchange {
             line,
             facts,
             presence: Cell::new(Presence::Here),
+            dialogue,
             input: RefCell::new(input),
             output: RefCell::default(),
             receivers: RefCell::default(),
@@ -137,6 +145,13 @@ impl Exchange {
 
     /// `send(message)`.
     pub(super) fn send(self: &Rc<Self>, message: &Ref) -> PyResult<Ref> {
+        match &self.dialogue {
+            Some(dialogue) => dialogue.send(self, message),
+            None => self.send_http(message),
+        }
+    }
+
+    fn send_http(self: &Rc<Self>, message: &Ref) -> PyResult<Ref> {
         let message = self.messages.read(message)?;
         if matches!(self.presence.get(), Presence::Gone | Presence::Told) && !self.is_complete()
         {
@@ -332,6 +347,9 @@ impl Exchange {
 
     /// What `receive()` gives now; `None` if it has to wait.
     fn next_message(self: &Rc<Self>) -> PyResult<Option<Ref>> {
+        if let Some(dialogue) = &self.dialogue {
+            return dialogue.next(self);
+        }
         if self.presence.get() == Presence::Gone || self.is_complete() {
             return self.disconnect().map(Some);
         }
@@ -440,7 +458,7 @@ impl Exchange {
 
     /// Gives the Task what is left to it without a client.
     fn condemn(&self) {
-        if self.asgi.board.is_over() || self.is_complete() {
+        if self.asgi.board.is_over() || (self.is_complete() && self.dialogue.is_none()) {
             return;
         }
         let task = match &*self.task.borrow() {
@@ -522,7 +540,10 @@ impl Exchange {
     /// The app is done; whatever is missing of the response is not coming.
     pub(super) fn conclude(&self, error: Option<&PyErr>) {
         let py = self.asgi.py();
-        if self.is_complete() && error.is_none() {
+        let dialogue = self.dialogue.as_ref();
+        if dialogue.is_some_and(|dialogue| dialogue.conclude(self, error))
+            || (self.is_complete() && error.is_none())
+        {
             return;
         }
         let gone = self.presence.get() == Presence::Gone;

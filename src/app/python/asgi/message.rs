@@ -163,7 +163,10 @@ impl Messages {
     }
 }
 
-fn required(message: &Bound<'static, PyDict>, key: &Bound<'static, PyString>) -> PyResult<Ref> {
+pub(super) fn required(
+    message: &Bound<'static, PyDict>,
+    key: &Bound<'static, PyString>,
+) -> PyResult<Ref> {
     message
         .get_item(key)?
         .ok_or_else(|| PyKeyError::new_err(key.clone().unbind()))
@@ -176,7 +179,7 @@ fn flag(message: &Bound<'static, PyDict>, key: &Bound<'static, PyString>) -> PyR
 }
 
 /// The bytes of a body. Only `bytes` itself is sent from where it lies.
-fn bytes(body: &Ref) -> PyResult<Bytes> {
+pub(super) fn bytes(body: &Ref) -> PyResult<Bytes> {
     if let Ok(body) = body.cast::<PyBytes>() {
         return Ok(object::contents(body));
     }
@@ -200,7 +203,7 @@ fn status(status: &Ref) -> PyResult<StatusCode> {
 }
 
 /// Pairs of bytes as header fields.
-fn headers(fields: &Ref) -> PyResult<HeaderMap> {
+pub(super) fn headers(fields: &Ref) -> PyResult<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(8);
     if let Ok(list) = fields.cast::<PyList>() {
         for field in list.iter() {

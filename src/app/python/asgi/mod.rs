@@ -25,9 +25,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::Request;
 use http::header::EXPECT;
 use http::request::Parts;
+use http::{Request, Response};
 use http_body::Body as _;
 use pyo3::exceptions::{PyOSError, PyTypeError};
 use pyo3::prelude::*;
@@ -36,7 +36,7 @@ use tokio::runtime::LocalRuntime;
 
 use self::asyncio::{Asyncio, Kind};
 use self::board::Board;
-use self::exchange::{Exchange, Facts};
+use self::exchange::{Dialogue, Exchange, Facts, Settings};
 use self::input::Input;
 use self::lifespan::Lifespan;
 use self::message::Messages;
@@ -247,6 +247,7 @@ struct Inner {
     scopes: Scopes,
     messages: Rc<Messages>,
     ports: Rc<Ports>,
+    websocket: Settings,
     /// Until when the worker has to leave, once it does.
     until: Cell<Option<Instant>>,
 }
@@ -273,6 +274,7 @@ impl Inner {
             state,
             messages: Rc::new(Messages::new(py)?),
             ports: Rc::default(),
+            websocket: Settings::from(config),
             until: Cell::new(None),
         })
     }
@@ -291,7 +293,14 @@ impl Inner {
     }
 
     /// Calls the app; its Task has done its first step when this returns.
-    fn start(&self, parts: &Parts, origin: &Origin, line: Line, input: Input) -> Rc<Exchange> {
+    fn start(
+        &self,
+        parts: &Parts,
+        origin: &Origin,
+        line: Line,
+        input: Input,
+        dialogue: Option<Dialogue>,
+    ) -> Rc<Exchange> {
         let facts = Facts::of(parts);
         let exchange = Exchange::new(
             Rc::clone(&self.asgi),
@@ -299,6 +308,7 @@ impl Inner {
             line,
             facts,
             input,
+            dialogue,
         );
         if let Err(error) = self.call(parts, origin, facts, &exchange) {
             exchange.conclude(Some(&error));
@@ -313,7 +323,9 @@ impl Inner {
         facts: Facts,
         exchange: &Rc<Exchange>,
     ) -> PyResult<()> {
-        let scope = self.scopes.make(parts, origin, facts.trailers)?.into_any();
+        let scope = self.scopes.make(parts, origin, facts.trailers)?;
+        exchange.settle_scope(&scope)?;
+        let scope = scope.into_any();
         let port = self.ports.lease(self.asgi.py(), exchange)?;
         let coroutine = object::call3(&self.app, &scope, port.receive(), port.send())?;
         drop(scope);
@@ -355,9 +367,13 @@ impl App for AsgiApp {
     }
 
     fn serve(&self, request: Request<Body>, origin: Origin, line: Line) -> AsgiCall {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if body.is_end_stream() {
-            let exchange = self.0.start(&parts, &origin, line, Input::Empty);
+            let dialogue = match Dialogue::asked(&mut parts, &origin, self.0.websocket) {
+                Ok(dialogue) => dialogue,
+                Err(answer) => return AsgiCall(Stage::Refused(Some(answer))),
+            };
+            let exchange = self.0.start(&parts, &origin, line, Input::Empty, dialogue);
             return AsgiCall(Stage::Running(exchange));
         }
         // A client that waits for `100 Continue` gets that only from an app that wants the body.
@@ -385,6 +401,8 @@ enum Stage {
     /// The connection has just been asked for the body: what of it is here comes with the call.
     Starting(Option<Box<Starting>>),
     Running(Rc<Exchange>),
+    /// No app is asked.
+    Refused(Option<Box<Response<AsgiBody>>>),
     Over,
 }
 
@@ -422,9 +440,13 @@ impl Future for AsgiCall {
             } else {
                 input.again()
             };
-            self.0 = Stage::Running(app.start(&parts, &origin, line, input));
+            self.0 = Stage::Running(app.start(&parts, &origin, line, input, None));
         }
-        match &self.0 {
+        match &mut self.0 {
+            Stage::Refused(answer) => match answer.take() {
+                Some(answer) => Poll::Ready(Ok(*answer)),
+                None => Poll::Pending,
+            },
             Stage::Running(exchange) => match exchange.poll_answer(cx) {
                 Some(answer) => {
                     self.0 = Stage::Over;

@@ -75,13 +75,15 @@ impl Starter {
                 let task = task?;
                 if let Some((step, context)) = caught {
                     let step = step.into_bound(task.py());
-                    match context {
+                    let stepped = match context {
                         Some(context) => {
                             let context = Context::made(context.into_bound(task.py()));
-                            context.run(|| step.call0())??;
+                            context.run(|| step.call0())?
                         }
-                        None => drop(step.call0()?),
-                    }
+                        None => step.call0(),
+                    };
+                    // What a Task lets through it keeps as well.
+                    drop(stepped);
                 }
                 Ok(task)
             }

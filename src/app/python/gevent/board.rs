@@ -124,11 +124,11 @@ impl Board {
         }
     }
 
-    /// After a turn; greenlets may run for a while now.
+    /// After a turn; greenlets may run for a while now. The last request is not kept waiting for the clock.
     pub(super) fn end(&self) {
         self.turning.set(false);
-        let jobs = !self.jobs.borrow().is_empty();
-        self.until.set(jobs.then(|| Instant::now() + JOBS));
+        let several = self.jobs.borrow().len() > 1;
+        self.until.set(several.then(|| Instant::now() + JOBS));
     }
 
     /// Whether a turn runs.
@@ -139,7 +139,7 @@ impl Board {
     /// Whether a greenlet should take a request now.
     pub(super) fn has_time(&self) -> bool {
         !self.jobs.borrow().is_empty()
-            && self.until.get().is_some_and(|until| Instant::now() < until)
+            && self.until.get().is_none_or(|until| Instant::now() < until)
     }
 
     /// After the last turn in a row: whether there is to be another one soon, as there is something to do.

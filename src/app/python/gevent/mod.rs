@@ -74,6 +74,7 @@ impl GeventHost {
 
 impl Host for GeventHost {
     type App = GeventApp;
+    const TOKIO_TIME: bool = false;
 
     fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
         self.python.prepare(&context.config)?;
@@ -139,6 +140,10 @@ impl Host for GeventHost {
                 Exit::Internal
             }
         }
+    }
+
+    fn code(&self) -> Vec<std::path::PathBuf> {
+        self.python.code()
     }
 
     fn shutdown(&self) {

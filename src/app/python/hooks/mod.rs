@@ -195,7 +195,9 @@ fn failed(py: Python<'_>, error: &PyErr) -> Failed {
         };
     }
     let code = error.value(py).getattr("code");
-    let number = code.as_ref().map(|code| code.extract::<Option<i32>>());
+    let number = code
+        .as_ref()
+        .map(pyo3::types::PyAnyMethods::extract::<Option<i32>>);
     match number {
         Ok(Ok(number)) => Failed {
             message: String::new(),
