@@ -28,6 +28,7 @@ mod python;
 mod reload;
 mod shop;
 mod signals;
+mod slow;
 mod stacks;
 mod threads;
 mod wsgi_bad_apps;
