@@ -16,6 +16,7 @@ use super::connections::Peer;
 use super::guard::Refusal;
 use super::io::Wire;
 use super::page;
+use crate::app::Forsaken;
 use crate::error::{AnyError, chain};
 
 /// What the `Server` field says.
@@ -339,8 +340,10 @@ where
                 Ok(Poll::Ready(Some(Err(error)))) => error,
                 Err(_) => Cut::Panic.into(),
             };
-            let request = this.exchange.wire.watch().request();
-            tracing::error!("Error handling request {request}: {}", chain(&*error));
+            if !error.is::<Forsaken>() {
+                let request = this.exchange.wire.watch().request();
+                tracing::error!("Error handling request {request}: {}", chain(&*error));
+            }
             return Poll::Ready(Some(Err(error)));
         }
         if this.rest.is_empty() {
