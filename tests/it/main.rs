@@ -31,4 +31,5 @@ mod signals;
 mod slow;
 mod stacks;
 mod threads;
+mod websocket;
 mod wsgi_bad_apps;
