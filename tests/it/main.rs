@@ -8,6 +8,7 @@ mod harness;
 
 mod access_log;
 mod boot;
+mod colours;
 mod faults;
 mod heartbeat;
 mod http;
