@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::code_files::CodeFiles;
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
+use crate::hooks::{self, Hooks};
 use crate::last_words::LastWords;
 use crate::listener::Listener;
 use crate::os::privilege::Identity;
@@ -149,6 +150,24 @@ pub struct WorkerContext {
     pub(crate) identity: Identity,
     /// The master's process id, to see that it is still the parent.
     pub master: i32,
+    /// Workers are counted up from 1.
+    pub(crate) age: u64,
+    /// Who is called at the points of its life.
+    pub(crate) hooks: Rc<dyn Hooks>,
+}
+
+impl WorkerContext {
+    /// The worker, as hooks see it, in its own process.
+    pub(crate) fn worker(&self) -> hooks::Worker {
+        hooks::Worker {
+            slot: self.slot.0,
+            generation: self.generation.0,
+            age: self.age,
+            pid: i32::try_from(std::process::id()).ok(),
+            heartbeat: self.heartbeat.as_raw_fd(),
+            row: self.row,
+        }
+    }
 }
 
 impl fmt::Display for WorkerContext {

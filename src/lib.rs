@@ -12,16 +12,21 @@
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
 //! | `proto` | HTTP on one connection | `app`, ground, `config` |
 //! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
-//! | ground: `listener channel drain heartbeat last_words resident scoreboard log` | what both sides share | `os`, `config`, `error` |
+//! | ground: `channel drain heartbeat hooks last_words listener log resident scoreboard websocket` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
 
 pub mod app;
 pub mod config;
 pub mod error;
+pub mod hooks;
 // Not part of the interface: open to the benches and fuzz targets.
 #[doc(hidden)]
 pub mod proto;
+// Likewise.
+#[cfg(feature = "websocket")]
+#[doc(hidden)]
+pub mod websocket;
 
 mod channel;
 mod cli;

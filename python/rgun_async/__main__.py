@@ -2,9 +2,7 @@
 
 import sys
 
-from . import _native
+from . import _again, _native
 
 if __name__ == "__main__":
-    # A later upgrade starts this again: by the interpreter, not by this file.
-    command = [sys.executable, "-m", "rgun_async", *sys.argv[1:]]
-    sys.exit(_native.main(["rgun-async", *sys.argv[1:]], command))
+    sys.exit(_native.main(["rgun-async", *sys.argv[1:]], _again()))

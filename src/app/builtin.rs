@@ -76,6 +76,7 @@ impl App for Builtin {
 
 impl Host for Builtin {
     type App = Self;
+    const TOKIO_TIME: bool = false;
 
     async fn load(&self, _: &WorkerContext) -> Result<Self, BootError> {
         Ok(*self)

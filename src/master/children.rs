@@ -15,6 +15,7 @@ use std::os::fd::AsRawFd;
 use crate::channel::{Generation, Order, Report, Slot};
 use crate::code_files::CodeFiles;
 use crate::heartbeat::Heartbeat;
+use crate::hooks::Worker;
 use crate::last_words::LastWords;
 use crate::scoreboard::Row;
 
@@ -46,6 +47,8 @@ pub(crate) struct Child {
     pub(crate) pid: Pid,
     pub(crate) slot: Slot,
     pub(crate) generation: Generation,
+    /// Counted up from 1 over all workers.
+    pub(crate) age: u64,
     pub(crate) life: Life,
     pub(crate) born: Instant,
     /// When it was sent ABRT for its silence.
@@ -76,6 +79,7 @@ impl Child {
         pid: Pid,
         slot: Slot,
         generation: Generation,
+        age: u64,
         heartbeat: Heartbeat,
         last_words: LastWords,
         code: Option<CodeFiles>,
@@ -87,6 +91,7 @@ impl Child {
             pid,
             slot,
             generation,
+            age,
             life: Life::Booting,
             born,
             aborted: None,
@@ -96,6 +101,18 @@ impl Child {
             code,
             channel: Some(channel),
             row,
+        }
+    }
+
+    /// The worker, as hooks see it.
+    pub(crate) fn seen(&self) -> Worker {
+        Worker {
+            slot: self.slot.0,
+            generation: self.generation.0,
+            age: self.age,
+            pid: Some(self.pid.as_raw()),
+            heartbeat: self.heartbeat.as_raw_fd(),
+            row: self.row,
         }
     }
 

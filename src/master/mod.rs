@@ -8,10 +8,12 @@ mod pidfile;
 mod reload;
 mod respawn;
 mod spawn;
+mod tell;
 mod upgrade;
 mod watch;
 
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -24,6 +26,7 @@ pub(crate) use upgrade::{Command, FDS, PARENT};
 use crate::channel::{Generation, Order, Report, WorkerContext};
 use crate::config::Config;
 use crate::error::Exit;
+use crate::hooks;
 use crate::listener::Bound;
 use crate::os::fork::Hooks;
 use crate::os::process::{Ended, set_title};
@@ -65,6 +68,8 @@ pub(crate) struct Setup {
     pub(crate) read_config: ReadConfig,
     /// Calls around each fork.
     pub(crate) hooks: Hooks,
+    /// Who is called at the points of the server's life.
+    pub(crate) server_hooks: Rc<dyn hooks::Hooks>,
     /// The workers are forked with their app.
     pub(crate) preloaded: bool,
     /// How to start this program again.
@@ -76,6 +81,8 @@ pub(crate) struct Master {
     setup: Setup,
     /// The number of workers wanted.
     workers: usize,
+    /// How many workers have been started.
+    age: u64,
     current: Edition,
     /// A reload under way.
     coming: Option<Edition>,
@@ -106,6 +113,7 @@ impl Master {
             setup,
             watcher,
             workers: first.config.workers,
+            age: 0,
             newest: first.generation,
             current: first,
             coming: None,
@@ -150,13 +158,14 @@ impl Master {
         self.outcome
     }
 
-    fn announce(&self) {
+    fn announce(&mut self) {
         let pid = std::process::id();
         let urls: Vec<_> = self.current.bound.iter().map(Bound::url).collect();
         tracing::info!("Starting {} {}", self.setup.name, env!("CARGO_PKG_VERSION"));
         tracing::info!("Listening at: {} ({pid})", urls.join(","));
         tracing::info!("Using worker: {}", self.setup.worker_kind);
         set_title(&self.title("master"));
+        self.tell_ready();
     }
 
     fn title(&self, role: &str) -> String {
@@ -309,6 +318,7 @@ impl Master {
             return;
         };
         tell_end(&child, ended);
+        self.tell_end_of(&child.seen());
         if !self.phase.is_running() || matches!(child.life, Life::Leaving(_)) {
             return;
         }
@@ -469,11 +479,12 @@ impl Master {
         self.current.bound.clear();
     }
 
-    fn clean_up(&self) {
+    fn clean_up(&mut self) {
         if let Some(pidfile) = &self.setup.pidfile {
             pidfile.remove();
         }
         tracing::info!("Shutting down: Master");
+        self.tell_exit();
     }
 
     /// Whether a reload's workers, or those of the start, have all been ready once.
@@ -508,14 +519,14 @@ impl Master {
                 return;
             }
         }
-        self.workers = workers;
         tracing::debug!("{workers} workers wanted");
+        self.want(workers);
     }
 
     fn rest(&mut self) {
         if self.current.config.daemon {
             tracing::info!("graceful stop of workers");
-            self.workers = 0;
+            self.want(0);
         } else {
             tracing::debug!("SIGWINCH ignored. Not daemonized");
         }

@@ -13,3 +13,4 @@ pub(crate) mod privilege;
 pub(crate) mod process;
 pub(crate) mod resident;
 pub(crate) mod signal;
+pub(crate) mod timer;

@@ -269,6 +269,9 @@ where
     match catch_unwind(AssertUnwindSafe(|| connection.poll(cx))) {
         Ok(Poll::Pending) => {
             wire.poll_rest(cx);
+            if wire.poll_departure(cx) {
+                return Poll::Ready(End::Cut);
+            }
             match wire.poll_flush_late(cx) {
                 Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,

@@ -74,6 +74,17 @@ impl Inlet {
         }
     }
 
+    /// Keeps bytes that came behind the request being served.
+    pub(super) fn hold(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+    }
+
+    /// How many bytes are held.
+    #[must_use]
+    pub(super) fn held(&self) -> usize {
+        self.held.len() - self.start
+    }
+
     /// Nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -23,7 +23,7 @@ use super::guard::{Facts, Place, Refusal};
 use super::http::Shared;
 use super::inlet::Inlet;
 use super::upgrade::Upgrade;
-use crate::app::{BodyError, Fate};
+use crate::app::{BodyError, Client, Fate};
 use crate::resident::Resident;
 
 /// Bytes read from a socket at a time, at most.
@@ -115,13 +115,17 @@ pub(crate) struct Wire {
     /// A response body waits for the backlog to shrink.
     throttled: Cell<bool>,
     /// The client has closed its half.
-    ended: Cell<bool>,
+    pub(super) ended: Cell<bool>,
     /// Where the body being received learns why it ended.
     fate: RefCell<Option<Arc<Fate>>>,
     /// The body that the app has left, and how much of that was read.
     rest: RefCell<Option<(Incoming, usize)>>,
     /// The app has left a body.
     forsaken: Cell<bool>,
+    /// Who is told when the client has left during the request.
+    pub(super) client: RefCell<Option<Weak<dyn Client>>>,
+    /// The library could not write all that it wanted to.
+    pub(super) stalled: Cell<bool>,
     /// The peer may be believed.
     pub(crate) trusted: bool,
     pub(super) upgrade: Upgrade,
@@ -143,6 +147,8 @@ impl Wire {
             fate: RefCell::default(),
             rest: RefCell::default(),
             forsaken: Cell::new(false),
+            client: RefCell::default(),
+            stalled: Cell::new(false),
             trusted,
             upgrade: Upgrade::default(),
         }
@@ -188,6 +194,21 @@ impl Wire {
         }
         // Without a receiver the library closes its reading side, at its next turn.
         cx.waker().wake_by_ref();
+    }
+
+    /// Takes what the library writes. Answers leave together: those to requests that wait behind this one, and those of
+    /// other connections, when `poll_flush_late` is called at the end of the turn.
+    fn poll_gather(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let gathered = self.out.borrow().len();
+        let alone = || !self.shared.late.is_served() && self.inlet.borrow().is_empty();
+        if gathered == 0 && (buf.len() >= GATHER || alone()) {
+            return self.poll_socket(cx, buf);
+        }
+        if gathered + buf.len() > GATHER {
+            ready!(self.poll_flush(cx))?;
+        }
+        self.out.borrow_mut().extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
     }
 
     /// The body of a request was refused or cut while the app still had it.
@@ -376,6 +397,7 @@ impl Wire {
         let inlet = &mut *self.inlet.borrow_mut();
         let begin = |head: &[u8], repeated| {
             self.fate.borrow_mut().take();
+            self.client.borrow_mut().take();
             watch.begin(head, repeated);
         };
         loop {
@@ -527,18 +549,10 @@ impl Write for Io {
             wire.out.borrow_mut().extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
-        let gathered = wire.out.borrow().len();
-        let alone = || !wire.shared.late.is_served() && wire.inlet.borrow().is_empty();
-        if gathered == 0 && (buf.len() >= GATHER || alone()) {
-            return wire.poll_socket(cx, buf);
-        }
-        // Answers leave together: those to requests that wait behind this one, and those of other connections, when
-        // `poll_flush_late` is called at the end of the turn.
-        if gathered + buf.len() > GATHER {
-            ready!(wire.poll_flush(cx))?;
-        }
-        wire.out.borrow_mut().extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
+        let written = wire.poll_gather(cx, buf);
+        let all = matches!(written, Poll::Ready(Ok(length)) if length == buf.len());
+        wire.stalled.set(!all);
+        written
     }
 
     /// The connection's task flushes after each turn of the library.

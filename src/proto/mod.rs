@@ -14,6 +14,7 @@ mod forwarded;
 mod http;
 mod io;
 mod late;
+mod line;
 mod page;
 mod reply;
 mod service;

@@ -256,6 +256,8 @@ pin_project! {
         left: Option<u64>,
         // What `left` was at first.
         length: Option<u64>,
+        // Why the response is cut, once what came before is on its way.
+        cut: Option<AnyError>,
         exchange: Exchange,
     }
 }
@@ -275,6 +277,7 @@ impl<B> Reply<B> {
             rest: Bytes::new(),
             left: length,
             length,
+            cut: None,
             exchange,
         }
     }
@@ -292,6 +295,9 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
         let mut this = self.project();
+        if let Some(error) = this.cut.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if this.exchange.wire.throttle() {
             return Poll::Pending;
         }
@@ -341,7 +347,10 @@ where
             };
             let request = this.exchange.wire.watch().request();
             tracing::error!("Error handling request {request}: {}", chain(&*error));
-            return Poll::Ready(Some(Err(error)));
+            // The library drops what it has not sent when it is told of the error: it gets the chance to send that.
+            *this.cut = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if this.rest.is_empty() {
             return Poll::Ready(None);
@@ -356,6 +365,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         self.rest.is_empty()
+            && self.cut.is_none()
             && match &self.body {
                 None => true,
                 Some(body) => self.left.is_none_or(|left| left == 0) && body.is_end_stream(),

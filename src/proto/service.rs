@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -20,7 +20,7 @@ use super::guard::Refusal;
 use super::http::HttpService;
 use super::io::Wire;
 use super::reply::{Exchange, Reply};
-use crate::app::{App, Body, Origin, Scheme};
+use crate::app::{App, Body, Line, Origin, Scheme};
 use crate::error::chain;
 
 /// The app as one connection's hyper sees it.
@@ -95,7 +95,11 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             trusted: wire.trusted,
         };
         let request = Request::from_parts(parts, body);
-        match catch_unwind(AssertUnwindSafe(|| self.http.app.call(request, origin))) {
+        let line: Weak<Wire> = Rc::downgrade(wire);
+        let line = Line::new(line);
+        match catch_unwind(AssertUnwindSafe(|| {
+            self.http.app.serve(request, origin, line)
+        })) {
             Ok(future) => Answer {
                 future: Some(future),
                 page: None,

@@ -9,15 +9,16 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
-
 use crate::app::{BootError, Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
+use crate::config::Config;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
+use crate::hooks::{self, Failed, Hooks};
 use crate::last_words;
 use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
+use crate::os::timer::Timer;
 use crate::proto::{HttpService, Stream};
 use accept::{Acceptor, Take};
 use code::Code;
@@ -36,19 +37,41 @@ const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 /// A worker's whole life, from the fork to its exit code.
 pub(crate) fn run<H: Host>(mut context: WorkerContext, host: H) -> Exit {
     tracing::info!("Booting worker with pid: {}", std::process::id());
-    let exit = match boot(&mut context, &host) {
+    let config = Rc::clone(&context.config);
+    let hooks = Rc::clone(&context.hooks);
+    let worker = context.worker();
+    let booted = hooks
+        .post_fork(&worker, &config)
+        .map_err(|failed| hook_failed(&failed, Exit::WorkerBoot))
+        .and_then(|()| boot(&mut context, &host));
+    let (exit, host) = match booted {
         Ok((runtime, epoll)) => {
             let host = Rc::new(host);
             let main = serve(context, Rc::clone(&host), epoll);
             let exit = host.drive(runtime, epoll.map(Epoll::number), main);
-            host.shutdown();
-            exit
+            (exit, Some(host))
         }
-        Err(exit) => exit,
+        Err(exit) => (exit, None),
     };
     flush_access();
     tracing::info!("Worker exiting (pid: {})", std::process::id());
+    if let Err(failed) = hooks.worker_exit(&worker, &config)
+        && !failed.message.is_empty()
+    {
+        tracing::warn!("Exception during worker exit:\n{failed}");
+    }
+    if let Some(host) = host {
+        host.shutdown();
+    }
     exit
+}
+
+/// How a worker ends that a hook has failed in: as the hook says, else by `exit`.
+fn hook_failed(failed: &Failed, exit: Exit) -> Exit {
+    if !failed.message.is_empty() {
+        tracing::error!("Exception in worker process\n{failed}");
+    }
+    failed.exit.unwrap_or(exit)
 }
 
 fn boot<H: Host>(
@@ -76,7 +99,10 @@ fn boot<H: Host>(
         no_app(context, &error)
     })?;
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all();
+    builder.enable_io();
+    if H::TOKIO_TIME {
+        builder.enable_time();
+    }
     let before = Before::look();
     host.hooks(&mut builder, Box::new(flush_access));
     let runtime = builder
@@ -117,13 +143,11 @@ async fn serve<H: Host>(mut context: WorkerContext, host: Rc<H>, epoll: Option<E
             return no_app(&context, &error);
         }
     };
-    let served = async {
-        let worker = Worker::new(context, host, app, epoll)?;
-        Ok(worker.run().await)
-    };
-    served
-        .await
-        .unwrap_or_else(|error: io::Error| cannot_boot("cannot start serving", &error))
+    match Worker::new(context, host, app, epoll) {
+        Ok(Ok(worker)) => worker.run().await,
+        Ok(Err(exit)) => exit,
+        Err(error) => cannot_boot("cannot start serving", &error),
+    }
 }
 
 /// A worker that serves.
@@ -134,6 +158,26 @@ struct Worker<H: Host> {
     control: Control,
     access: Option<Rc<AccessSink>>,
     graceful: Duration,
+    told: Points,
+    /// For the worker's end, when there may be no descriptor left.
+    deadline: Timer,
+    last_sweeps: Timer,
+}
+
+/// The points of a worker's life, for those who want to be told.
+struct Points {
+    hooks: Rc<dyn Hooks>,
+    worker: hooks::Worker,
+    config: Rc<Config>,
+}
+
+impl Points {
+    /// It is told to leave at once.
+    fn interrupted(&self) {
+        if let Err(failed) = self.hooks.worker_int(&self.worker, &self.config) {
+            hook_failed(&failed, Exit::Internal);
+        }
+    }
 }
 
 /// Why a worker leaves.
@@ -151,10 +195,15 @@ impl<H: Host> Worker<H> {
         host: Rc<H>,
         app: H::App,
         epoll: Option<Epoll>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Result<Self, Exit>> {
         if let Some(code) = Code::of(&mut context) {
             host.spawn(code.follow(Rc::clone(&host)));
         }
+        let told = Points {
+            hooks: Rc::clone(&context.hooks),
+            worker: context.worker(),
+            config: Rc::clone(&context.config),
+        };
         let WorkerContext {
             config,
             listeners,
@@ -164,6 +213,10 @@ impl<H: Host> Worker<H> {
             ..
         } = context;
         let control = Control::new(channel)?;
+        // Now that signals are obeyed: a hook may send one.
+        if let Err(failed) = told.hooks.post_worker_init(&told.worker, &config) {
+            return Ok(Err(hook_failed(&failed, Exit::WorkerBoot)));
+        }
         let access = match &config.accesslog {
             Some(target) => Some(AccessSink::open(target)?),
             None => None,
@@ -179,9 +232,12 @@ impl<H: Host> Worker<H> {
             control,
             access,
             graceful: config.graceful_timeout,
+            told,
+            deadline: Timer::new()?,
+            last_sweeps: Timer::new()?,
         };
-        worker.beat(heartbeat, config.timeout);
-        worker.sweep();
+        worker.beat(heartbeat, config.timeout)?;
+        worker.sweep()?;
         worker.host.spawn(worker.service.send_late());
         for listener in listeners {
             let bell = worker.host.bell();
@@ -193,7 +249,7 @@ impl<H: Host> Worker<H> {
             worker.host.spawn(acceptor.run(to));
         }
         row.start_accepting(std::process::id());
-        Ok(worker)
+        Ok(Ok(worker))
     }
 
     async fn run(mut self) -> Exit {
@@ -201,6 +257,10 @@ impl<H: Host> Worker<H> {
         let leaving = self.until_told_to_leave().await;
         self.gate.row().stop_accepting();
         self.gate.close();
+        self.host.leaving(match leaving {
+            Leaving::AtOnce => Instant::now(),
+            Leaving::Finish(within) => Instant::now() + within,
+        });
         match leaving {
             Leaving::AtOnce => {}
             Leaving::Finish(within) => {
@@ -240,8 +300,12 @@ impl<H: Host> Worker<H> {
                 self.control.report(Report::Draining);
                 Some(Leaving::Finish(self.graceful))
             }
-            Told::Order(Order::Quit) => Some(Leaving::AtOnce),
+            Told::Order(Order::Quit) => {
+                self.told.interrupted();
+                Some(Leaving::AtOnce)
+            }
             Told::Signal(Order::Quit) => {
+                self.told.interrupted();
                 self.control.report(Report::Draining);
                 Some(Leaving::AtOnce)
             }
@@ -275,31 +339,32 @@ impl<H: Host> Worker<H> {
     /// Waits for the connections to end; still obeys an order to hurry.
     async fn finish(&mut self, within: Duration) {
         let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
-        let all_done = || async {
+        let mut all_done = std::pin::pin!(async {
             gate.empty().await;
             host.quiet().await;
-        };
-        let empty = timeout(within, all_done());
-        let mut empty = std::pin::pin!(empty);
-        let mut sweeps = interval(LAST_SWEEPS);
+        });
+        let mut until = Instant::now() + within;
         loop {
+            let left = until.saturating_duration_since(Instant::now());
             let told = tokio::select! {
-                _ = sweeps.tick() => {
+                () = &mut all_done => return,
+                () = self.deadline.after(left) => {
+                    self.service.connections().abort_all();
+                    return;
+                }
+                () = self.last_sweeps.after(LAST_SWEEPS) => {
                     self.service.connections().sweep(Instant::now());
                     continue;
-                }
-                done = &mut empty => {
-                    if done.is_err() {
-                        self.service.connections().abort_all();
-                    }
-                    return;
                 }
                 told = self.control.next() => told,
             };
             match told {
-                Told::Order(Order::Quit) | Told::Signal(Order::Quit) => return,
+                Told::Order(Order::Quit) | Told::Signal(Order::Quit) => {
+                    self.told.interrupted();
+                    return;
+                }
                 Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
-                Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), all_done())),
+                Told::Orphaned => until = Instant::now() + within.min(ORPHAN_GRACE),
                 Told::Order(Order::Drain)
                 | Told::Signal(Order::Drain)
                 | Told::Call
@@ -320,7 +385,7 @@ impl<H: Host> Worker<H> {
     }
 
     /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
-    fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
+    fn beat(&self, heartbeat: Heartbeat, limit: Duration) -> io::Result<()> {
         let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
         let every = if limit.is_zero() {
             BEAT
@@ -328,42 +393,41 @@ impl<H: Host> Worker<H> {
             BEAT.min(limit / 4)
         };
         let every = every.max(Duration::from_millis(10));
+        let timer = Timer::new()?;
         self.host.spawn(async move {
-            let mut ticks = interval(every);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut failing = false;
             loop {
-                ticks.tick().await;
                 // A wake-up may have gone to a worker that died or was stopped before it could accept.
                 gate.call();
-                if !host.moves_within(every) {
-                    continue;
-                }
-                match heartbeat.beat() {
-                    Ok(()) => failing = false,
-                    Err(error) => {
-                        if !std::mem::replace(&mut failing, true) {
-                            tracing::error!("cannot touch the heartbeat file: {error}");
+                if host.moves_within(every) {
+                    match heartbeat.beat() {
+                        Ok(()) => failing = false,
+                        Err(error) => {
+                            if !std::mem::replace(&mut failing, true) {
+                                tracing::error!("cannot touch the heartbeat file: {error}");
+                            }
                         }
                     }
                 }
+                timer.after(every).await;
             }
         });
+        Ok(())
     }
 
     /// Ends connections that are past a deadline; a worker without connections sleeps.
-    fn sweep(&self) {
+    fn sweep(&self) -> io::Result<()> {
         let service = Rc::clone(&self.service);
         let gate = Rc::clone(&self.gate);
+        let timer = Timer::new()?;
         self.host.spawn(async move {
-            let mut ticks = interval(SWEEP);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 gate.any().await;
-                ticks.tick().await;
                 service.connections().sweep(Instant::now());
+                timer.after(SWEEP).await;
             }
         });
+        Ok(())
     }
 }
 

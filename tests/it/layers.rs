@@ -13,11 +13,13 @@ const GROUND: &[&str] = &[
     "connections",
     "drain",
     "heartbeat",
+    "hooks",
     "last_words",
     "listener",
     "log",
     "resident",
     "scoreboard",
+    "websocket",
 ];
 
 /// A room and what it may import beside itself; `GROUND` stands for all of the ground.

@@ -7,10 +7,16 @@
 mod harness;
 
 mod access_log;
+mod asgi;
+mod asgi_bad_apps;
+mod asgi_loop;
 mod boot;
 mod colours;
 mod faults;
+mod frameworks;
+mod gunicorn_conf;
 mod heartbeat;
+mod hooks;
 mod http;
 mod http_vectors;
 mod identity;
@@ -21,5 +27,8 @@ mod load;
 mod preload;
 mod python;
 mod reload;
+mod shop;
 mod signals;
 mod stacks;
+mod threads;
+mod wsgi_bad_apps;

@@ -451,7 +451,7 @@ fn the_current_directory_is_importable_and_chdir_is_heeded() {
 #[test]
 fn the_gevent_driver_without_gevent_says_so() {
     // A Python that has no gevent: the venv's, told to ignore its site-packages.
-    let rgun = Rgun::app("hello:app");
+    let rgun = Rgun::binary("hello:app");
     let directory = rgun.directory();
     let status = std::process::Command::new(venv().join("bin/python3"))
         .args(["-m", "venv", "--without-pip"])
@@ -467,7 +467,7 @@ fn the_gevent_driver_without_gevent_says_so() {
     until("it ends", patience(), || !server.is_running());
     server.wait_for_line("gevent");
     // And `auto` takes the sync driver there.
-    let server = Rgun::app("hello:app")
+    let server = Rgun::binary("hello:app")
         .env("VIRTUAL_ENV", &bare)
         .args(["-k", "auto"])
         .start();
@@ -477,7 +477,7 @@ fn the_gevent_driver_without_gevent_says_so() {
 
 #[test]
 fn a_virtual_environment_that_does_not_exist_is_told() {
-    let server = Rgun::app("hello:app")
+    let server = Rgun::binary("hello:app")
         .env("VIRTUAL_ENV", "/does/not/exist")
         .spawn();
     until("it ends or falls back with a word", patience(), || {

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Rgun, Server, patience, process, until};
 
-const DRIVERS: [&str; 2] = ["sync", "gevent"];
+const DRIVERS: [&str; 3] = ["sync", "gevent", "gthread"];
 
 /// Loading the app counts as silence, so a busy machine gets the time for it.
 fn stuck(driver: &str) -> Rgun {

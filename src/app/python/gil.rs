@@ -46,6 +46,20 @@ pub(super) fn acquire() {
     }
 }
 
+/// Does `work` with the GIL, whether it is given away at the moment or not.
+pub(super) fn held<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
+    let given_away = !SAVED.get().is_null();
+    if given_away {
+        acquire();
+    }
+    // Attaches a thread that is no interpreter's; on the worker's own it only counts.
+    let done = Python::attach(work);
+    if given_away {
+        release();
+    }
+    done
+}
+
 /// What a fork of a process that holds an interpreter needs around it; see `PyOS_BeforeFork`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForkHooks {

@@ -8,8 +8,12 @@
 //! The rules of the room: references stay on their thread, or travel as `shared` says; no borrow of ours is held while the app's code can
 //! run, for a greenlet may be switched, or a destructor come back to us.
 
+mod asgi;
+mod awaitable;
+mod counted;
 mod gevent;
 mod gil;
+mod hooks;
 mod interface;
 mod load;
 mod object;
@@ -34,8 +38,10 @@ use crate::app::BootError;
 use crate::channel::Interface;
 use crate::config::{AppPath, Config, WorkerClass};
 
+pub(crate) use self::asgi::AsgiHost;
 pub(crate) use self::gevent::GeventHost;
 pub(crate) use self::gil::ForkHooks;
+pub(crate) use self::hooks::{PythonHooks, Scripts};
 pub(crate) use self::sync::SyncHost;
 pub(crate) use self::threads::ThreadsHost;
 
@@ -143,6 +149,9 @@ impl Interpreter {
         self.after_fork()
             .and_then(|()| stuck::report_on_abort(self.0))
             .map_err(|error| load::boot(self.0, &error))?;
+        if let Some(directory) = &config.tmp_upload_dir {
+            wsgi::keep_in(directory);
+        }
         self.paths(config)
     }
 
@@ -176,7 +185,8 @@ impl Interpreter {
                 "The application is a WSGI app: use --worker-class gevent, gthread, sync or auto."
                     .into(),
             )),
-            Some(_) | None => Ok(app),
+            Some(_) | None => hooks::after_import(self.0, config, app, wanted)
+                .map_err(|error| load::boot(self.0, &error)),
         }
     }
 
@@ -191,6 +201,7 @@ impl Interpreter {
         if let Some(preloaded) = self.preloaded(config) {
             return Ok(preloaded.app.clone());
         }
+        hooks::before_import(self.0, config).map_err(|error| load::boot(self.0, &error))?;
         let signals = signals::Taken::now();
         let app = load::app(self.0, module, attribute.as_deref())?;
         stuck::keep(self.0).map_err(|error| load::boot(self.0, &error))?;

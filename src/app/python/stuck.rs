@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyIterator};
 use pyo3::{ffi, intern};
 
-use super::{cstr, traceback};
+use super::{cstr, hooks, traceback};
 use crate::last_words;
 
 /// The part that is Python.
@@ -79,6 +79,7 @@ fn report(stacks: &Bound<'_, PyModule>, interrupted: &Bound<'_, PyAny>) {
         let text = traceback::text(stacks.py(), &error);
         last_words::write(&format!("The stacks cannot be told: {text}\n"));
     }
+    hooks::aborted(stacks.py());
     last_words::end()
 }
 

@@ -131,6 +131,26 @@ impl Client {
         }
     }
 
+    /// Sends zeros until the server takes no more for this long, and tells how many it took.
+    pub(crate) fn send_until_blocked(&mut self, silence: Duration) -> usize {
+        let zeros = vec![0; 256 * 1024];
+        let mut sent = 0;
+        if self.set_timeout(silence).is_err() {
+            return sent;
+        }
+        loop {
+            let taken = match &mut self.stream {
+                Stream::Tcp(stream) => stream.write(&zeros),
+                Stream::Unix(stream) => stream.write(&zeros),
+            };
+            match taken {
+                Ok(bytes) => sent += bytes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return sent,
+            }
+        }
+    }
+
     /// Sends no more (FIN), and still reads.
     pub(crate) fn half_close(&self) {
         // The server may have closed already: then there is nothing to shut.
@@ -224,6 +244,12 @@ impl Client {
         Ok(std::mem::take(&mut self.buffer))
     }
 
+    /// Everything until the server closes or resets.
+    pub(crate) fn until_end(&mut self) -> Vec<u8> {
+        while self.more().unwrap_or(false) {}
+        std::mem::take(&mut self.buffer)
+    }
+
     /// The server closes (or resets) within this time; what it sent before is dropped.
     pub(crate) fn closes_within(&mut self, deadline: Duration) -> bool {
         let end = Instant::now() + deadline;
@@ -248,6 +274,17 @@ impl Client {
         }
         let silent = self.more().is_err_and(|error| is_timeout(&error));
         silent && self.set_timeout(patience()).is_ok()
+    }
+
+    /// Reads until these bytes have come; what came is dropped.
+    #[track_caller]
+    pub(crate) fn wait_for_bytes(&mut self, bytes: &str) {
+        while !String::from_utf8_lossy(&self.buffer).contains(bytes) {
+            if let Err(error) = self.must_read() {
+                panic!("no {bytes:?}: {error}");
+            }
+        }
+        self.buffer.clear();
     }
 
     /// Something has come: bytes, or the end.

@@ -3,6 +3,7 @@
 //! Nothing here waits by sleeping alone: every wait has a condition and a deadline ([`until`]), and every deadline is
 //! multiplied by `RGUN_TEST_PATIENCE`.
 
+pub(crate) mod browser;
 pub(crate) mod client;
 mod log;
 pub(crate) mod process;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub(crate) use browser::Browser;
 pub(crate) use client::{Address, Client, Response};
 pub(crate) use quiet::quiet;
 pub(crate) use rgun::{Rgun, Server};

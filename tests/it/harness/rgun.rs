@@ -18,6 +18,14 @@ use super::quiet::{Share, share};
 use super::traffic::Get;
 use super::{Address, Client, answer, apps, patience, process, secs, until, venv};
 
+/// The binary that cargo built.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_rgun-async");
+
+/// The program under test: cargo's binary, or what `RGUN_TEST_PROGRAM` names, such as the console script of a wheel.
+fn program() -> PathBuf {
+    std::env::var_os("RGUN_TEST_PROGRAM").map_or_else(|| BINARY.into(), PathBuf::from)
+}
+
 /// A server about to be started.
 pub(crate) struct Rgun {
     program: PathBuf,
@@ -28,6 +36,7 @@ pub(crate) struct Rgun {
     stdin: Stdio,
     bound: bool,
     levelled: bool,
+    by_file: bool,
     workers: usize,
     chdir: Option<PathBuf>,
     directory: TempDir,
@@ -45,11 +54,20 @@ impl Rgun {
         rgun
     }
 
+    /// Like [`Self::app`], always by the binary that cargo built: for what only the binary does, which is to find an
+    /// interpreter.
+    pub(crate) fn binary(app: &str) -> Self {
+        Self {
+            program: BINARY.into(),
+            ..Self::app(app)
+        }
+    }
+
     /// The server as its command line alone makes it.
     pub(crate) fn bare() -> Self {
         place_extension();
         Self {
-            program: env!("CARGO_BIN_EXE_rgun-async").into(),
+            program: program(),
             wrapper: Vec::new(),
             app: None,
             args: Vec::new(),
@@ -57,6 +75,7 @@ impl Rgun {
             stdin: Stdio::null(),
             bound: false,
             levelled: false,
+            by_file: false,
             workers: 1,
             chdir: None,
             directory: TempDir::with_prefix("rgun-test-").expect("a temporary directory"),
@@ -65,9 +84,7 @@ impl Rgun {
 
     /// One of the binaries of `examples/`, which has our command line and its own app.
     pub(crate) fn example(name: &str) -> Self {
-        let program = Path::new(env!("CARGO_BIN_EXE_rgun-async"))
-            .with_file_name("examples")
-            .join(name);
+        let program = Path::new(BINARY).with_file_name("examples").join(name);
         assert!(
             program.exists(),
             "{} is not built: `cargo build --examples` builds it",
@@ -89,6 +106,20 @@ impl Rgun {
     pub(crate) fn bind(mut self, address: impl AsRef<OsStr>) -> Self {
         self.bound = true;
         self.arg("-b").arg(address)
+    }
+
+    /// So many workers are to be ready at the start, whoever says so.
+    pub(crate) fn expecting(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The addresses, the log level and the number of workers, which is this, are those of its configuration file.
+    pub(crate) fn configured_for(mut self, workers: usize) -> Self {
+        self.bound = true;
+        self.by_file = true;
+        self.workers = workers;
+        self
     }
 
     /// `--log-level level`, in place of `debug`.
@@ -158,7 +189,7 @@ impl Rgun {
         if !self.bound {
             command.args(["-b", "127.0.0.1:0"]);
         }
-        if !self.levelled {
+        if !self.levelled && !self.by_file {
             command.args(["--log-level", "debug"]);
         }
         command.args(&self.args).args(&self.app);
@@ -174,6 +205,7 @@ impl Rgun {
             "FORWARDED_ALLOW_IPS",
             "SENDFILE",
             "SCRIPT_NAME",
+            "GUNICORN_CMD_ARGS",
         ] {
             command.env_remove(key);
         }
@@ -231,8 +263,7 @@ impl Rgun {
 fn place_extension() {
     static PLACED: Once = Once::new();
     PLACED.call_once(|| {
-        let beside =
-            Path::new(env!("CARGO_BIN_EXE_rgun-async")).with_file_name("librgun_async.so");
+        let beside = Path::new(BINARY).with_file_name("librgun_async.so");
         let built = beside.with_file_name("deps").join("librgun_async.so");
         let age = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
         if age(&built).is_some_and(|built| age(&beside).is_none_or(|old| old < built)) {

@@ -140,7 +140,7 @@ impl BodyStream {
     }
 
     /// What the app has not read by now it will not.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.rest.take();
         self.hub.tell(self.pipe.close());
     }

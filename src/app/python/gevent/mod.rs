@@ -24,10 +24,11 @@ use http_body::Body as _;
 use pyo3::prelude::*;
 use tokio::runtime::LocalRuntime;
 
-use self::board::{Board, counted};
+use self::board::Board;
 use self::hub::Hub;
 use self::output::Output;
 use self::turns::Turns;
+use super::counted::counted;
 use super::reply::{Awaited, Outcome, Reply, reply};
 use super::wsgi::{Answer, Given, Input, Multithread, PyBody, Wsgi, failed, refused};
 use super::{Interpreter, cstr, load};
@@ -73,6 +74,7 @@ impl GeventHost {
 
 impl Host for GeventHost {
     type App = GeventApp;
+    const TOKIO_TIME: bool = false;
 
     fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
         self.python.prepare(&context.config)?;
@@ -303,8 +305,17 @@ impl Inner {
             return;
         }
         let output = Rc::new(Output::new(Rc::clone(&self.hub), job.reply));
+        let py = self.wsgi.py();
+        let body = match &job.input {
+            Awaiting::Stream(stream) => Some(stream.clone_ref(py)),
+            Awaiting::Gathered(_) => None,
+        };
         if let Err(error) = self.run(&job.parts, &job.origin, job.input, &output) {
             output.answer(Err(error));
+        }
+        // The app may still hold it, say in the cycle of an exception: then the client would wait to send the rest.
+        if let Some(body) = body {
+            body.bind(py).borrow().close();
         }
     }
 

@@ -8,6 +8,7 @@ mod file;
 mod head;
 mod input;
 mod later;
+mod shape;
 mod source;
 
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
-use pyo3::exceptions::PyAssertionError;
+use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -34,7 +35,7 @@ pub(super) use self::body::{Feed, FileBody};
 pub(super) use self::exchange::{ExchangeState, Sink, before_start};
 pub(super) use self::file::Blocks;
 pub(super) use self::head::Head;
-pub(super) use self::input::{Input, next_chunk};
+pub(super) use self::input::{Input, keep_in, next_chunk};
 pub(super) use self::later::{Later, Rest};
 pub(super) use self::source::{Returned, Source};
 
@@ -178,7 +179,16 @@ impl Wsgi {
         {
             return Ok(Answer::File(head, FileBody { blocks, returned }));
         }
-        let iterator = returned.object().try_iter()?;
+        let iterator = returned.object().try_iter().map_err(|error| {
+            if error.is_instance_of::<PyTypeError>(self.py) {
+                let class = exchange::class(returned.object());
+                PyTypeError::new_err(format!(
+                    "the application returned {class}, which is no iterable of bytes"
+                ))
+            } else {
+                error
+            }
+        })?;
         let mut source = Source::new(iterator, returned, lease);
         source.prime()?;
         let state = source.lease.state();

@@ -126,10 +126,7 @@ impl Source {
     /// The whole body, if it is here: the server need not wait for what the app does afterwards, which is
     /// [`finish`](Self::finish)'s.
     pub(in crate::app::python) fn take_whole(&mut self) -> Option<Bytes> {
-        let complete = self
-            .declared
-            .is_some_and(|declared| self.produced >= declared);
-        if !self.ended && !complete {
+        if !self.ended && !self.is_complete() {
             return None;
         }
         let mut ready = self.ready.drain(..);
@@ -157,12 +154,19 @@ impl Source {
         object.cast_exact::<PyList>().is_ok() || object.cast_exact::<PyTuple>().is_ok()
     }
 
-    /// The next chunk, never an empty one.
+    /// The next chunk, never an empty one, and none beyond what the app announced: that is for [`finish`](Self::finish).
     pub(in crate::app::python) fn next(&mut self) -> Option<PyResult<Bytes>> {
         match self.ready.pop_front() {
             Some(chunk) => Some(Ok(chunk)),
+            None if self.is_complete() => None,
             None => self.pull().transpose(),
         }
+    }
+
+    /// Whether as much was pulled as the app has announced.
+    fn is_complete(&self) -> bool {
+        self.declared
+            .is_some_and(|declared| self.produced >= declared)
     }
 
     pub(super) fn py(&self) -> Python<'static> {
@@ -171,10 +175,7 @@ impl Source {
 
     /// Lets the app do what it does after the last chunk of a body that was sent whole, then closes.
     pub(in crate::app::python) fn finish(mut self) {
-        if self
-            .declared
-            .is_none_or(|declared| self.produced < declared)
-        {
+        if !self.is_complete() {
             // Cut short: nobody wants the rest.
             return;
         }

@@ -1,0 +1,28 @@
+"""The tables of the shop."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+    dependencies = []
+    operations = [
+        migrations.CreateModel(
+            name="Order",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("item", models.CharField(max_length=40)),
+                ("count", models.PositiveIntegerField()),
+                ("placed", models.DateTimeField(auto_now_add=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            name="Picture",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("title", models.CharField(max_length=40)),
+                ("file", models.FileField(upload_to="pictures")),
+                ("digest", models.CharField(max_length=64)),
+            ],
+        ),
+    ]
