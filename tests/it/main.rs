@@ -11,6 +11,7 @@ mod asgi;
 mod asgi_bad_apps;
 mod asgi_loop;
 mod boot;
+mod colours;
 mod faults;
 mod frameworks;
 mod gunicorn_conf;
