@@ -5,8 +5,11 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use crate::code_files::CodeFiles;
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
+use crate::hooks::{self, Hooks};
+use crate::last_words::LastWords;
 use crate::listener::Listener;
 use crate::os::privilege::Identity;
 use crate::scoreboard::Row;
@@ -91,6 +94,8 @@ pub(crate) enum Report {
     /// The app turned out to be of another kind than the worker had been made for: it leaves, for its successor to be
     /// made for this one.
     Is(Interface),
+    /// The list of the files that it has loaded is another one.
+    Code,
 }
 
 impl Report {
@@ -101,6 +106,7 @@ impl Report {
             Self::Draining => b'd',
             Self::Is(Interface::Wsgi) => b'w',
             Self::Is(Interface::Asgi) => b'a',
+            Self::Code => b'c',
         }
     }
 
@@ -111,6 +117,7 @@ impl Report {
             b'd' => Some(Self::Draining),
             b'w' => Some(Self::Is(Interface::Wsgi)),
             b'a' => Some(Self::Is(Interface::Asgi)),
+            b'c' => Some(Self::Code),
             _ => None,
         }
     }
@@ -133,12 +140,34 @@ pub struct WorkerContext {
     pub(crate) channel: OwnedFd,
     /// The file it touches.
     pub(crate) heartbeat: Heartbeat,
+    /// Where it writes what it was doing when it is ended.
+    pub(crate) last_words: Option<LastWords>,
+    /// Where it writes which files it has loaded, if they are watched.
+    pub(crate) code: Option<CodeFiles>,
     /// Its counters in shared memory.
     pub(crate) row: Row,
     /// Whom it becomes before it touches the app.
     pub(crate) identity: Identity,
     /// The master's process id, to see that it is still the parent.
     pub master: i32,
+    /// Workers are counted up from 1.
+    pub(crate) age: u64,
+    /// Who is called at the points of its life.
+    pub(crate) hooks: Rc<dyn Hooks>,
+}
+
+impl WorkerContext {
+    /// The worker, as hooks see it, in its own process.
+    pub(crate) fn worker(&self) -> hooks::Worker {
+        hooks::Worker {
+            slot: self.slot.0,
+            generation: self.generation.0,
+            age: self.age,
+            pid: i32::try_from(std::process::id()).ok(),
+            heartbeat: self.heartbeat.as_raw_fd(),
+            row: self.row,
+        }
+    }
 }
 
 impl fmt::Display for WorkerContext {

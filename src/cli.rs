@@ -4,13 +4,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{
-    self, CMD_ARGS, Config, FOREIGN, Form, Given, Inputs, Merged, Mistake, Raw, SETTINGS,
-    Setting, Source, Takes,
+    self, CMD_ARGS, Config, Evaluate, FOREIGN, Form, GUNICORN_CMD_ARGS, Given, Inputs, Item,
+    Merged, Mistake, Raw, SETTINGS, Setting, Source, Takes,
 };
 use crate::error::Exit;
 
@@ -46,6 +47,8 @@ pub(crate) struct Sources {
     pub(crate) env: Vec<(String, String)>,
     /// The directory of the start.
     pub(crate) cwd: PathBuf,
+    /// Who runs a Python configuration file, where this process is an interpreter.
+    pub(crate) python: Option<Rc<dyn Evaluate>>,
 }
 
 impl Sources {
@@ -61,6 +64,7 @@ impl Sources {
                 .map(|(name, value)| (text(name), text(value)))
                 .collect(),
             cwd: std::env::current_dir()?,
+            python: None,
         })
     }
 }
@@ -132,17 +136,7 @@ impl Loaded {
 /// # Errors
 /// An [`Outcome`] to print and to exit with.
 pub(crate) fn load(program: &Program, sources: &Sources) -> Result<Loaded, Outcome> {
-    let command = command(program);
-    let argv = sources.argv.iter().skip(1).cloned();
-    let command_line = parse(command.clone(), argv).map_err(|error| outcome(&error, ""))?;
-    let command_variable = command_variable(command, &sources.env)?;
-    let inputs = Inputs {
-        env: &sources.env,
-        cwd: &sources.cwd,
-        command_variable,
-        command_line,
-        takes_app: program.app == AppArgument::Required,
-    };
+    let inputs = inputs(program, sources)?;
     let Merged {
         config,
         sources,
@@ -157,16 +151,48 @@ pub(crate) fn load(program: &Program, sources: &Sources) -> Result<Loaded, Outco
     })
 }
 
-fn command_variable(command: Command, env: &[(String, String)]) -> Result<Given, Outcome> {
-    let Some((_, text)) = env.iter().find(|(name, _)| name == CMD_ARGS) else {
-        return Ok(Given::default());
+/// Whether the configuration is a Python file. A command line that cannot be read names none.
+pub(crate) fn wants_python(program: &Program, sources: &Sources) -> bool {
+    inputs(program, sources).is_ok_and(|inputs| config::is_python(&inputs))
+}
+
+fn inputs<'a>(program: &Program, sources: &'a Sources) -> Result<Inputs<'a>, Outcome> {
+    let command = command(program);
+    let argv = sources.argv.iter().skip(1).cloned();
+    let command_line = parse(command.clone(), argv).map_err(|error| outcome(&error, ""))?;
+    let (variable, command_variable) = command_variable(command, &sources.env)?;
+    Ok(Inputs {
+        env: &sources.env,
+        cwd: &sources.cwd,
+        variable,
+        command_variable,
+        command_line,
+        takes_app: program.app == AppArgument::Required,
+        python: sources.python.as_deref(),
+    })
+}
+
+/// The flags in `RGUN_CMD_ARGS`, or where that is not there, Gunicorn's variable.
+fn command_variable(
+    command: Command,
+    env: &[(String, String)],
+) -> Result<(&'static str, Given), Outcome> {
+    let found = [CMD_ARGS, GUNICORN_CMD_ARGS]
+        .into_iter()
+        .find_map(|variable| {
+            let (_, text) = env.iter().find(|(name, _)| name == variable)?;
+            Some((variable, text))
+        });
+    let Some((variable, text)) = found else {
+        return Ok((CMD_ARGS, Given::default()));
     };
     let words = shlex::split(text).ok_or_else(|| {
         Outcome::Usage(format!(
-            "error: {CMD_ARGS} has a quote or backslash without its end\n"
+            "error: {variable} has a quote or backslash without its end\n"
         ))
     })?;
-    parse(command, words.into_iter()).map_err(|error| outcome(&error, CMD_ARGS))
+    let given = parse(command, words.into_iter()).map_err(|error| outcome(&error, variable))?;
+    Ok((variable, given))
 }
 
 fn parse(command: Command, words: impl Iterator<Item = String>) -> Result<Given, clap::Error> {
@@ -216,13 +242,20 @@ fn given(matches: &ArgMatches) -> Given {
             given.settings.push((index, Raw::Words(words)));
         }
     }
-    let foreign = FOREIGN.iter().filter(|foreign| !foreign.flags.is_empty());
-    given.foreign = foreign
-        .filter(|foreign| match foreign.takes {
-            Takes::Nothing => switched(foreign.name),
-            Takes::Value | Takes::Optional => matches.value_source(foreign.name).is_some(),
-        })
-        .collect();
+    for foreign in FOREIGN.iter().filter(|foreign| !foreign.flags.is_empty()) {
+        let value = match foreign.takes {
+            Takes::Nothing if switched(foreign.name) => Item::Bool(true),
+            Takes::Nothing => continue,
+            Takes::Value | Takes::Optional if matches.value_source(foreign.name).is_none() => {
+                continue;
+            }
+            Takes::Value | Takes::Optional => match words(foreign.name).pop() {
+                Some(word) => Item::Text(word),
+                None => Item::Bool(true),
+            },
+        };
+        given.foreign.push((foreign, value));
+    }
     given
 }
 
@@ -248,7 +281,7 @@ pub(crate) fn command(program: &Program) -> Command {
                 .short('c')
                 .long("config")
                 .value_name("FILE")
-                .help("The TOML file with settings; without it ./rgun.toml, if it is there")
+                .help("The file with settings, TOML or Python; without it ./rgun.toml, else ./gunicorn.conf.py")
                 .help_heading("General"),
         )
         .arg(
@@ -353,8 +386,8 @@ fn after_help(program: &Program) -> String {
     };
     format!(
         "Examples:\n{examples}\n\
-         Settings, the later over the earlier: defaults, the TOML file (-c FILE, else ./rgun.toml), variables such as \
-         RGUN_WORKERS, flags in RGUN_CMD_ARGS, flags. `{name} --print-config{app}` shows what is in force, and where it \
+         Settings, the later over the earlier: defaults, the file (-c FILE, else ./rgun.toml, else ./gunicorn.conf.py), \
+         variables such as RGUN_WORKERS, flags in RGUN_CMD_ARGS (or GUNICORN_CMD_ARGS), flags. `{name} --print-config{app}` shows what is in force, and where it \
          comes from. PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS change defaults.\n\n\
          Signals to the master: TERM finishes requests and ends, INT and QUIT end at once, HUP reloads configuration and \
          code, USR1 opens the logs anew, USR2 starts a new binary on the same sockets, TTIN and TTOU add and take a \

@@ -12,9 +12,10 @@ use crate::app::builtin::Builtin;
 use crate::app::tower::Factory;
 use crate::app::{Body, Host};
 use crate::channel::WorkerContext;
-use crate::cli::{AppArgument, Program, Sources};
+use crate::cli::{self, AppArgument, Program, Sources};
 use crate::config::{AppPath, Config};
 use crate::error::{AnyError, Exit};
+use crate::hooks::{self, NoHooks};
 use crate::os::fork::Hooks;
 use crate::server::{self, Parts};
 use crate::worker;
@@ -26,6 +27,9 @@ const ABOUT: &str = "A pre-fork application server for WSGI apps and Rust servic
 #[must_use]
 pub fn binary() -> Exit {
     with_sources(|sources| {
+        if cli::wants_python(&PROGRAM, &sources) {
+            return become_python();
+        }
         server::run(PROGRAM, sources, |config| match &config.wsgi_app {
             Some(AppPath::Python { .. }) => Err(become_python()),
             Some(AppPath::Builtin(name)) => builtin_parts(name, arguments()),
@@ -53,6 +57,8 @@ pub(crate) fn builtin_parts(name: &str, command: Vec<OsString>) -> Result<Parts,
         worker_main: Box::new(move |context| worker::run(context, host)),
         check: Box::new(|_| Exit::Done),
         hooks: Hooks::NONE,
+        server_hooks: Rc::new(NoHooks),
+        preload: None,
         command,
     })
 }
@@ -112,6 +118,7 @@ where
 pub struct Server {
     name: String,
     about: String,
+    hooks: Rc<dyn hooks::Hooks>,
 }
 
 impl Default for Server {
@@ -135,6 +142,7 @@ impl Server {
         Self {
             name,
             about: String::from("A server on rgun-async"),
+            hooks: Rc::new(NoHooks),
         }
     }
 
@@ -149,6 +157,13 @@ impl Server {
     #[must_use]
     pub fn about(mut self, about: impl Into<String>) -> Self {
         self.about = about.into();
+        self
+    }
+
+    /// With `hooks` that are called at the points of the server's life, in the master and in the workers.
+    #[must_use]
+    pub fn hooks(mut self, hooks: impl hooks::Hooks + 'static) -> Self {
+        self.hooks = Rc::new(hooks);
         self
     }
 
@@ -204,6 +219,8 @@ impl Server {
                     }),
                     check: Box::new(|_: &Config| Exit::Done),
                     hooks: Hooks::NONE,
+                    server_hooks: self.hooks,
+                    preload: None,
                     command: arguments(),
                 })
             })

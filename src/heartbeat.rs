@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +45,11 @@ impl Heartbeat {
         Ok(Self {
             file: self.file.try_clone()?,
         })
+    }
+
+    /// The file's descriptor, for those who cannot be given the file.
+    pub(crate) fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 
     /// The worker's side: alive now. One system call, no disk access on a tmpfs.

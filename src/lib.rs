@@ -12,27 +12,36 @@
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
 //! | `proto` | HTTP on one connection | `app`, ground, `config` |
 //! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
-//! | ground: `listener channel heartbeat scoreboard log` | what both sides share | `os`, `config`, `error` |
+//! | ground: `channel drain heartbeat hooks last_words listener log resident scoreboard websocket` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
 
 pub mod app;
 pub mod config;
 pub mod error;
+pub mod hooks;
 // Not part of the interface: open to the benches and fuzz targets.
 #[doc(hidden)]
 pub mod proto;
+// Likewise.
+#[cfg(feature = "websocket")]
+#[doc(hidden)]
+pub mod websocket;
 
 mod channel;
 mod cli;
+mod code_files;
+mod drain;
 mod entry;
 mod heartbeat;
+mod last_words;
 mod listener;
 mod log;
 mod master;
 mod os;
 #[cfg(feature = "python")]
 mod pyentry;
+mod resident;
 mod scoreboard;
 mod server;
 mod trampoline;

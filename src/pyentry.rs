@@ -8,13 +8,15 @@ use std::rc::Rc;
 use pyo3::prelude::*;
 
 use crate::app::builtin::Builtin;
-use crate::app::python::{GeventHost, Interpreter, SyncHost, ThreadsHost};
+use crate::app::python::{
+    AsgiHost, GeventHost, Interpreter, PythonHooks, Scripts, SyncHost, ThreadsHost,
+};
 use crate::channel::WorkerContext;
 use crate::cli::Sources;
 use crate::config::{AppPath, Config, WorkerClass};
 use crate::entry::{PROGRAM, builtin_parts};
 use crate::error::Exit;
-use crate::os::fork::Hooks;
+use crate::os::fork::{Hooks, exit_now, threads};
 use crate::server::{self, Parts};
 use crate::worker;
 
@@ -46,14 +48,21 @@ fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult
         .into_iter()
         .map(|text| text.to_string_lossy().into_owned())
         .collect();
+    let sources = Sources::of_process()?;
     let sources = Sources {
         argv,
-        ..Sources::of_process()?
+        python: Some(Rc::new(Scripts::new(&sources.cwd))),
+        ..sources
     };
     let interpreter = Interpreter::new(py);
     let exit = server::run(PROGRAM, sources, |config| {
         parts(interpreter, config, command)
     });
+    if threads() > 1 {
+        // The interpreter's own end waits for threads that were started in the master, for ever if need be.
+        interpreter.shutdown();
+        exit_now(exit.code());
+    }
     Ok(exit.code())
 }
 
@@ -62,19 +71,29 @@ fn parts(
     config: &Config,
     command: Vec<OsString>,
 ) -> Result<Parts, Exit> {
-    if let Some(AppPath::Builtin(name)) = &config.wsgi_app {
-        return builtin_parts(name, command);
-    }
     let hooks = interpreter.fork_hooks();
+    let hooks = Hooks {
+        before: hooks.before,
+        parent: hooks.parent,
+        child: hooks.child,
+        pause: hooks.pause,
+        resume: hooks.resume,
+        threads: true,
+    };
+    if let Some(AppPath::Builtin(name)) = &config.wsgi_app {
+        return Ok(Parts {
+            hooks,
+            server_hooks: Rc::new(PythonHooks),
+            ..builtin_parts(name, command)?
+        });
+    }
     Ok(Parts {
         kind: interpreter.resolve(config, None).to_string(),
         worker_main: Box::new(move |context| work(interpreter, context)),
         check: Box::new(move |config| check(interpreter, config)),
-        hooks: Hooks {
-            before: hooks.before,
-            parent: hooks.parent,
-            child: hooks.child,
-        },
+        hooks,
+        server_hooks: Rc::new(PythonHooks),
+        preload: Some(Box::new(move |config| preload(interpreter, config))),
         command,
     })
 }
@@ -89,16 +108,20 @@ fn work(interpreter: Interpreter, context: WorkerContext) -> Exit {
         };
     }
     match interpreter.resolve(&config, context.interface) {
-        WorkerClass::Asgi => {
-            tracing::error!("this worker class is not here yet");
-            Exit::AppLoad
-        }
+        WorkerClass::Asgi => worker::run(context, AsgiHost::new(interpreter)),
         WorkerClass::Gthread => worker::run(context, ThreadsHost::new(interpreter)),
         WorkerClass::Gevent => worker::run(context, GeventHost::new(interpreter)),
         WorkerClass::Sync | WorkerClass::Auto => {
             worker::run(context, SyncHost::new(interpreter))
         }
     }
+}
+
+fn preload(interpreter: Interpreter, config: &Config) -> Result<(), Exit> {
+    interpreter.preload(config).map_err(|error| {
+        tracing::error!("{error}");
+        error.exit()
+    })
 }
 
 fn check(interpreter: Interpreter, config: &Config) -> Exit {

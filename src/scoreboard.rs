@@ -120,6 +120,11 @@ impl Row {
         requests.store(requests.load(Relaxed) + 1, Relaxed);
     }
 
+    /// How many were.
+    pub(crate) fn requests(self) -> u64 {
+        self.word(REQUESTS).load(Relaxed)
+    }
+
     /// Whether this worker holds more than its fair share, and if so, who holds the least.
     ///
     /// The fair share is the mean of all that accept, plus one: at that, counts stay within one or two of each other,

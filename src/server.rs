@@ -1,9 +1,10 @@
 //! Assembly: reads the configuration, binds, makes the master and hands it the worker. The one file that knows both.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::RawFd;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,6 +14,7 @@ use crate::channel::{Generation, WorkerContext};
 use crate::cli::{self, Loaded, Program, Sources};
 use crate::config::{Config, LogTarget};
 use crate::error::Exit;
+use crate::hooks;
 use crate::listener::{BindError, Bound, Inherited, Options};
 use crate::master::{
     self, Command, Edition, FDS, Master, PARENT, Pidfile, PidfileError, Setup,
@@ -27,6 +29,9 @@ const BIND_PAUSE: Duration = Duration::from_secs(1);
 /// The first descriptor a socket manager passes (`sd_listen_fds(3)`).
 const LISTEN_FDS_START: RawFd = 3;
 
+/// Loads the app in the master.
+pub(crate) type Preload = Box<dyn Fn(&Config) -> Result<(), Exit>>;
+
 /// What serves, and what it needs around it.
 pub(crate) struct Parts {
     /// As the log says it: `Using worker: sync`.
@@ -37,6 +42,10 @@ pub(crate) struct Parts {
     pub(crate) check: Box<dyn Fn(&Config) -> Exit>,
     /// Calls around each fork.
     pub(crate) hooks: Hooks,
+    /// Who is called at the points of the server's life.
+    pub(crate) server_hooks: Rc<dyn hooks::Hooks>,
+    /// `--preload`: loads the app in this process, where that can be. What is wrong has been told.
+    pub(crate) preload: Option<Preload>,
     /// How to start this program again, arguments included.
     pub(crate) command: Vec<OsString>,
 }
@@ -157,12 +166,17 @@ fn serve(
     if let Some(file) = file {
         tracing::debug!("configuration file: {}", file.display());
     }
+    let preloaded = preload(&config, parts.preload.as_ref())?;
     let signals = Signals::block()
         .map_err(|error| Failure::config(format!("cannot block signals: {error}")))?;
     if let Err(error) = crate::os::privilege::raise_open_files() {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
     let pidfile = make_pidfile(&config, parent).map_err(logged)?;
+    if let Err(failure) = tell_starting(&config, &*parts.server_hooks) {
+        remove(pidfile.as_ref());
+        return Err(failure);
+    }
     let bound = first_edition(config, inherited, &signals).map_err(logged);
     let edition = match bound {
         Ok(Some(edition)) => edition,
@@ -185,6 +199,8 @@ fn serve(
         worker_main: parts.worker_main,
         read_config: Box::new(move |current| read_again(&program, &sources, current)),
         hooks: parts.hooks,
+        server_hooks: parts.server_hooks,
+        preloaded,
         command: Command {
             arguments: parts.command,
             directory,
@@ -193,6 +209,45 @@ fn serve(
     let master = Master::new(setup, edition)
         .map_err(|error| logged(Failure::config(format!("no shared memory: {error}"))))?;
     Ok(master.run())
+}
+
+/// Gunicorn: `Arbiter.setup`, `Arbiter.start`.
+fn tell_starting(config: &Config, hooks: &dyn hooks::Hooks) -> Result<(), Failure> {
+    let server = hooks::Server::starting(config);
+    hooks
+        .nworkers_changed(&server, config.workers, None)
+        .and_then(|()| hooks.on_starting(&server))
+        .map_err(|failed| Failure {
+            exit: failed.exit.unwrap_or(Exit::Config),
+            messages: Some(failed.message)
+                .filter(|message| !message.is_empty())
+                .into_iter()
+                .collect(),
+            logged: true,
+        })
+}
+
+/// `--preload`: whether the workers are forked with their app. Before signals are blocked, so that they end an import that
+/// does not, and before there is anything to clean up.
+fn preload(config: &Config, preload: Option<&Preload>) -> Result<bool, Failure> {
+    if !config.preload_app {
+        return Ok(false);
+    }
+    if config.reload {
+        tracing::warn!("--preload is ignored: --reload needs workers that load the code anew");
+        return Ok(false);
+    }
+    let Some(preload) = preload else {
+        tracing::warn!("--preload is ignored: there is no Python app");
+        return Ok(false);
+    };
+    crate::os::process::set_all_env(&config.raw_env);
+    preload(config).map_err(|exit| Failure {
+        exit,
+        messages: Vec::new(),
+        logged: true,
+    })?;
+    Ok(true)
 }
 
 fn logged(failure: Failure) -> Failure {
@@ -216,6 +271,9 @@ fn read_again(
 ) -> Result<Config, String> {
     let loaded = cli::load(program, sources).map_err(|outcome| outcome.to_string())?;
     let config = loaded.config;
+    for note in loaded.notes {
+        tracing::warn!("{note}");
+    }
     let plan = current.plan(&config);
     if !plan.restart.is_empty() {
         tracing::warn!(
@@ -318,7 +376,7 @@ fn first_edition(
     };
     Ok(opened.map(|bound| Edition {
         generation: Generation(0),
-        config: std::rc::Rc::new(config),
+        config: Rc::new(config),
         bound,
         identity,
         proven: false,
@@ -420,7 +478,12 @@ fn daemonize(config: &Config, hooks: Hooks) -> io::Result<()> {
         .write(true)
         .open(Path::new("/dev/null"))?;
     nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(&null)?;
-    nix::unistd::dup2_stderr(&null)?;
+    let stays = |is_terminal: bool| config.enable_stdio_inheritance && !is_terminal;
+    if !stays(io::stdout().is_terminal()) {
+        nix::unistd::dup2_stdout(&null)?;
+    }
+    if !stays(io::stderr().is_terminal()) {
+        nix::unistd::dup2_stderr(&null)?;
+    }
     Ok(())
 }

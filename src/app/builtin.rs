@@ -76,6 +76,7 @@ impl App for Builtin {
 
 impl Host for Builtin {
     type App = Self;
+    const TOKIO_TIME: bool = false;
 
     async fn load(&self, _: &WorkerContext) -> Result<Self, BootError> {
         Ok(*self)
@@ -209,10 +210,7 @@ mod tests {
 
     fn origin() -> Origin {
         let address = Address::Tcp("127.0.0.1:1".parse().expect("an address"));
-        let ends = Arc::new(Ends {
-            peer: address.clone(),
-            local: address,
-        });
+        let ends = Arc::new(Ends::new(address.clone(), address));
         Origin {
             ends,
             scheme: Scheme::Https,

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,12 +17,16 @@ use crate::error::{AnyError, Exit};
 
 mod body;
 pub mod builtin;
+mod line;
 #[cfg(feature = "python")]
 pub(crate) mod python;
 pub mod tower;
 
+pub use crate::drain::Drain;
 pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
+pub use line::Line;
+pub(crate) use line::{Client, Connection};
 
 /// The two ends of a connection.
 #[derive(Clone, Debug)]
@@ -31,6 +35,20 @@ pub struct Ends {
     pub peer: Address,
     /// The address of ours that the client connected to.
     pub local: Address,
+    /// Tells when the connection's worker is about to leave.
+    pub(crate) drain: Drain,
+}
+
+impl Ends {
+    /// The ends of a connection that no worker holds: its [`Drain`] never begins.
+    #[must_use]
+    pub fn new(peer: Address, local: Address) -> Self {
+        Self {
+            peer,
+            local,
+            drain: Drain::default(),
+        }
+    }
 }
 
 /// One end of a connection.
@@ -62,6 +80,14 @@ pub struct Origin {
     pub trusted: bool,
 }
 
+impl Origin {
+    /// Tells when the worker is about to leave, so that answers without end and upgraded connections can come to theirs.
+    #[must_use]
+    pub fn drain(&self) -> &Drain {
+        &self.ends.drain
+    }
+}
+
 /// What serves requests in one worker, on the worker's one thread.
 ///
 /// An error returned from the future or from the response body is ours to log: the client gets a 500, or, once the
@@ -74,6 +100,12 @@ pub trait App: 'static {
 
     /// Serves one request. Dropping the future abandons the request.
     fn call(&self, request: Request<Body>, origin: Origin) -> Self::Future;
+
+    /// The same, for an app that has more to do with the connection than to answer.
+    fn serve(&self, request: Request<Body>, origin: Origin, line: Line) -> Self::Future {
+        drop(line);
+        self.call(request, origin)
+    }
 }
 
 /// Why an app is not there; the worker logs it and exits with its code, at which the master stops.
@@ -124,6 +156,8 @@ pub struct Bell {
 pub trait Host: 'static {
     /// What the host loads.
     type App: App;
+    /// Whether the app may want Tokio's timers. Without them a turn of the worker need not look at the clock.
+    const TOKIO_TIME: bool = true;
 
     /// In the worker, after the fork, before the runtime is built: what must come first (a monkey patch, an import).
     ///
@@ -181,6 +215,16 @@ pub trait Host: 'static {
     /// Waits until nothing of the app's is at work, once the last connection has ended. Cancel safe.
     fn quiet(&self) -> impl Future<Output = ()> {
         std::future::ready(())
+    }
+
+    /// The worker begins to leave: what the app has not finished by `until` is cut.
+    fn leaving(&self, until: Instant) {
+        let _ = until;
+    }
+
+    /// The files that the app was loaded from, as far as they are known; asked from time to time where they are watched.
+    fn code(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// After the last connection has ended: exit handlers of the app.

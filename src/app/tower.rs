@@ -176,10 +176,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_is_called_when_it_is_ready_and_finds_the_origin() {
         let address = Address::Unix(None);
-        let ends = Arc::new(Ends {
-            peer: address.clone(),
-            local: address,
-        });
+        let ends = Arc::new(Ends::new(address.clone(), address));
         let origin = Origin {
             ends,
             scheme: Scheme::Https,

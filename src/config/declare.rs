@@ -133,11 +133,16 @@ macro_rules! settings {
                 $(#[doc = $doc])+
                 pub $name: $type,
             )+)+
+            /// What the interpreter keeps of a Python configuration file.
+            pub(crate) script: super::script::Script,
         }
 
         impl Default for Config {
             fn default() -> Self {
-                Self { $($($name: $default,)+)+ }
+                Self {
+                    $($($name: $default,)+)+
+                    script: super::script::Script::default(),
+                }
             }
         }
 

@@ -93,7 +93,7 @@ fn item(value: &DeValue<'_>) -> Item {
         }
         DeValue::Float(number) => Item::Number(number.as_str().to_owned()),
         DeValue::Boolean(switch) => Item::Bool(*switch),
-        DeValue::Datetime(_) => Item::Other("a date"),
+        DeValue::Datetime(_) => Item::Other("a date".into()),
         DeValue::Array(items) => {
             Item::List(items.iter().map(|value| item(value.get_ref())).collect())
         }

@@ -1,4 +1,9 @@
 //! Gunicorn's settings that are not here: recognised, so that the answer says why, or what to use.
+//!
+//! An existing command line or `gunicorn.conf.py` is to go on starting. So what is missing is only told, unless the service
+//! would be broken, or open, without it; and a value that asks for nothing (Gunicorn's default, `None`, off) is not even told.
+
+use super::raw::Item;
 
 /// Whether a flag of Gunicorn's has a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +16,23 @@ pub(crate) enum Takes {
     Optional,
 }
 
+/// What becomes of a setting that is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Whatever it says is so already.
+    Obeyed,
+    /// A note tells that it does nothing.
+    Noted,
+    /// To go on without it would be unsafe, or break the service: a mistake.
+    Refused,
+    /// Noted where this word is among its words, for something is left then; else refused.
+    Needs(&'static str),
+    /// A server hook: a Python file's functions are called, elsewhere it cannot be given.
+    Hook,
+}
+
 /// A setting of Gunicorn's that is not here.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Foreign {
     /// Gunicorn's name, the key of its configuration file.
     pub(crate) name: &'static str,
@@ -20,271 +40,529 @@ pub(crate) struct Foreign {
     pub(crate) flags: &'static [&'static str],
     /// Whether they have a value.
     pub(crate) takes: Takes,
-    /// Whether it is a mistake to give it; else a note tells that it does nothing.
-    pub(crate) refused: bool,
+    /// Gunicorn's default, as TOML; empty for `None`.
+    pub(crate) default: &'static str,
+    /// What becomes of another value.
+    pub(crate) verdict: Verdict,
     /// The answer.
     pub(crate) answer: &'static str,
 }
 
-const fn refuse(
+impl Foreign {
+    /// What becomes of `value`.
+    pub(crate) fn weigh(&self, value: &Item) -> Verdict {
+        let word = word(value);
+        let default = match self.default.trim_matches('"') {
+            "" | "[]" | "{}" => "off",
+            default => default,
+        };
+        // `suppress_ragged_eofs = False` does ask for something.
+        let asks_nothing = *value == Item::Nothing
+            || word == default.to_ascii_lowercase()
+            || (word == "off" && default != "true")
+            || (word == "0" && default == "off");
+        if asks_nothing {
+            return Verdict::Obeyed;
+        }
+        match self.verdict {
+            Verdict::Needs(needed) if word.split(',').any(|part| part.trim() == needed) => {
+                Verdict::Noted
+            }
+            Verdict::Needs(_) => Verdict::Refused,
+            verdict @ (Verdict::Obeyed | Verdict::Noted | Verdict::Refused | Verdict::Hook) => {
+                verdict
+            }
+        }
+    }
+}
+
+/// `value` as one lower-case word; `off` is what asks for nothing.
+fn word(value: &Item) -> String {
+    let word = match value {
+        Item::Text(text) => text.trim().to_ascii_lowercase(),
+        Item::Number(number) => number.clone(),
+        Item::Bool(switch) => switch.to_string(),
+        Item::List(items) => items.iter().map(word).collect::<Vec<_>>().join(","),
+        Item::Table(pairs) => pairs
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect::<Vec<_>>()
+            .join(","),
+        Item::Nothing => String::new(),
+        Item::Other(what) => what.clone().into_owned(),
+    };
+    match word.as_str() {
+        "" | "false" | "none" | "no" => "off".to_owned(),
+        _ => word,
+    }
+}
+
+/// Gunicorn's server hooks, and how many arguments each may have.
+pub(crate) const HOOKS: &[(&str, &[usize])] = &[
+    ("on_starting", &[1]),
+    ("on_reload", &[1]),
+    ("when_ready", &[1]),
+    ("pre_fork", &[2]),
+    ("post_fork", &[2]),
+    ("post_worker_init", &[1]),
+    ("worker_int", &[1]),
+    ("worker_abort", &[1]),
+    ("pre_exec", &[1]),
+    ("pre_request", &[2]),
+    ("post_request", &[2, 3, 4]),
+    ("child_exit", &[2]),
+    ("worker_exit", &[2]),
+    ("nworkers_changed", &[3]),
+    ("on_exit", &[1]),
+];
+
+/// Whether Gunicorn calls what stands at `name`.
+pub(super) fn is_hook(name: &str) -> bool {
+    name == "ssl_context" || HOOKS.iter().any(|(hook, _)| *hook == name)
+}
+
+const fn noted(
     name: &'static str,
     flags: &'static [&'static str],
     takes: Takes,
+    default: &'static str,
     answer: &'static str,
 ) -> Foreign {
     Foreign {
         name,
         flags,
         takes,
-        refused: true,
+        default,
+        verdict: Verdict::Noted,
         answer,
     }
 }
 
-/// A setting that only the configuration file has.
-const fn key(name: &'static str, answer: &'static str) -> Foreign {
-    refuse(name, &[], Takes::Value, answer)
+/// The same with another verdict.
+const fn but(verdict: Verdict, foreign: Foreign) -> Foreign {
+    Foreign { verdict, ..foreign }
 }
 
-const SPEW: &str = "is not here: use a tracer of your language on the worker";
+const fn hook(name: &'static str) -> Foreign {
+    but(Verdict::Hook, noted(name, &[], Takes::Value, "", HOOK))
+}
+
+const SPEW: &str = "does nothing: use a tracer of your language on the worker";
 const PASTE: &str =
     "is not here: PasteDeploy files are not read; name a callable, such as MODULE:CALLABLE";
-const HTTP_PARSER: &str = "is not here: there is one HTTP parser";
-const STRICT: &str = "is not here: requests are read strictly by RFC 9112";
+const HTTP_PARSER: &str = "does nothing: there is one HTTP parser";
+const STRICT: &str = "does nothing: requests are read strictly by RFC 9112";
 const PROXY: &str = "is not here yet: the PROXY protocol is not read; use X-Forwarded headers and --forwarded-allow-ips";
 const UWSGI: &str =
     "is not here yet: the uwsgi protocol is not served; let the proxy speak HTTP";
 const TLS: &str = "is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips";
 const HTTP2: &str = "is not here yet: HTTP/2 is not served; let a proxy speak it to clients";
 const SYSLOG: &str = "is not here yet: log to standard error (--error-logfile -) and let the system's log collect it";
-const LOGGING: &str = "is not here: logs are not written by Python; see --error-logfile, --log-level and --access-logformat";
+const LOGGER: &str = "does nothing: the server's logs are not written by Python; see --error-logfile, --log-level and --access-logformat, or logconfig_dict for the app's own";
 const STATSD: &str = "is not here yet: no StatsD metrics are sent";
-const STDIO: &str =
-    "is not here: name --error-logfile, and --capture-output for what the app prints";
-const HOOK: &str = "is not here: hooks are Python functions of Gunicorn's configuration file";
+const SENDFILE: &str = "is so: files are not sent by sendfile(2)";
+const CONFIG: &str = "names the configuration file on the command line only: --config";
+const DEFAULT_NAME: &str = "is the name that process lists show where there is no proc_name";
+const LOGCONFIG: &str = "is a Python dictionary: it is read from a Python configuration file (gunicorn.conf.py); elsewhere use logconfig_json";
+const HOOK: &str = "is a Python function: server hooks are read from a Python configuration file (gunicorn.conf.py)";
+const NO_CONTEXT: &str = "is not called: TLS is not served; end it at a proxy";
 const DIRTY: &str = "is not here: there is no second pool for long jobs; use a job queue";
 const CONTROL: &str = "is not here yet: there is no control socket; use signals to the master";
 
 /// Every one of them, in Gunicorn's order.
 pub(crate) static FOREIGN: &[Foreign] = &[
-    key(
-        "config",
-        "names the configuration file on the command line only: --config",
+    but(
+        Verdict::Obeyed,
+        noted(
+            "config",
+            &[],
+            Takes::Value,
+            "\"./gunicorn.conf.py\"",
+            CONFIG,
+        ),
     ),
-    refuse("http_parser", &["--http-parser"], Takes::Value, HTTP_PARSER),
-    refuse("spew", &["--spew"], Takes::Nothing, SPEW),
-    Foreign {
-        name: "sendfile",
-        flags: &["--no-sendfile"],
-        takes: Takes::Nothing,
-        refused: false,
-        answer: "does nothing: files are not sent by sendfile(2)",
-    },
-    key(
-        "tmp_upload_dir",
-        "is not here: Gunicorn does not use it either",
+    noted(
+        "http_parser",
+        &["--http-parser"],
+        Takes::Value,
+        "\"auto\"",
+        HTTP_PARSER,
     ),
-    refuse("paste", &["--paste", "--paster"], Takes::Value, PASTE),
-    refuse(
+    noted("spew", &["--spew"], Takes::Nothing, "false", SPEW),
+    but(
+        Verdict::Obeyed,
+        noted("sendfile", &["--no-sendfile"], Takes::Nothing, "", SENDFILE),
+    ),
+    but(
+        Verdict::Refused,
+        noted("paste", &["--paste", "--paster"], Takes::Value, "", PASTE),
+    ),
+    noted(
         "raw_paste_global_conf",
         &["--paste-global"],
         Takes::Value,
+        "[]",
         PASTE,
     ),
-    refuse(
-        "proxy_protocol",
-        &["--proxy-protocol"],
-        Takes::Optional,
-        PROXY,
+    but(
+        Verdict::Refused,
+        noted(
+            "proxy_protocol",
+            &["--proxy-protocol"],
+            Takes::Optional,
+            "\"off\"",
+            PROXY,
+        ),
     ),
-    refuse(
+    noted(
         "proxy_allow_ips",
         &["--proxy-allow-from"],
         Takes::Value,
+        "\"127.0.0.1,::1\"",
         PROXY,
     ),
-    refuse("protocol", &["--protocol"], Takes::Value, UWSGI),
-    refuse(
+    but(
+        Verdict::Refused,
+        noted("protocol", &["--protocol"], Takes::Value, "\"http\"", UWSGI),
+    ),
+    noted(
         "uwsgi_allow_ips",
         &["--uwsgi-allow-from"],
         Takes::Value,
+        "\"127.0.0.1,::1\"",
         UWSGI,
     ),
-    refuse(
+    noted(
         "permit_obsolete_folding",
         &["--permit-obsolete-folding"],
         Takes::Nothing,
+        "false",
         STRICT,
     ),
-    refuse(
+    noted(
         "strip_header_spaces",
         &["--strip-header-spaces"],
         Takes::Nothing,
+        "false",
         STRICT,
     ),
-    refuse(
+    noted(
         "permit_unconventional_http_method",
         &["--permit-unconventional-http-method"],
         Takes::Nothing,
+        "false",
         STRICT,
     ),
-    refuse(
+    noted(
         "permit_unconventional_http_version",
         &["--permit-unconventional-http-version"],
         Takes::Nothing,
+        "false",
         STRICT,
     ),
-    refuse(
+    noted(
         "casefold_http_method",
         &["--casefold-http-method"],
         Takes::Nothing,
+        "false",
         STRICT,
     ),
-    refuse(
+    noted(
         "disable_redirect_access_to_syslog",
         &["--disable-redirect-access-to-syslog"],
         Takes::Nothing,
+        "false",
         SYSLOG,
     ),
-    refuse("syslog_addr", &["--log-syslog-to"], Takes::Value, SYSLOG),
-    refuse("syslog", &["--log-syslog"], Takes::Nothing, SYSLOG),
-    refuse(
+    noted(
+        "syslog_addr",
+        &["--log-syslog-to"],
+        Takes::Value,
+        "\"udp://localhost:514\"",
+        SYSLOG,
+    ),
+    noted("syslog", &["--log-syslog"], Takes::Nothing, "false", SYSLOG),
+    noted(
         "syslog_prefix",
         &["--log-syslog-prefix"],
         Takes::Value,
+        "",
         SYSLOG,
     ),
-    refuse(
+    noted(
         "syslog_facility",
         &["--log-syslog-facility"],
         Takes::Value,
+        "\"user\"",
         SYSLOG,
     ),
-    refuse("logger_class", &["--logger-class"], Takes::Value, LOGGING),
-    refuse("logconfig", &["--log-config"], Takes::Value, LOGGING),
-    key("logconfig_dict", LOGGING),
-    refuse(
-        "logconfig_json",
-        &["--log-config-json"],
+    noted(
+        "logger_class",
+        &["--logger-class"],
         Takes::Value,
-        LOGGING,
+        "\"gunicorn.glogging.Logger\"",
+        LOGGER,
     ),
-    refuse(
-        "enable_stdio_inheritance",
-        &["-R", "--enable-stdio-inheritance"],
-        Takes::Nothing,
-        STDIO,
-    ),
-    refuse("statsd_host", &["--statsd-host"], Takes::Value, STATSD),
-    refuse(
+    noted("logconfig_dict", &[], Takes::Value, "{}", LOGCONFIG),
+    noted("statsd_host", &["--statsd-host"], Takes::Value, "", STATSD),
+    noted(
         "dogstatsd_tags",
         &["--dogstatsd-tags"],
         Takes::Value,
+        "\"\"",
         STATSD,
     ),
-    refuse("statsd_prefix", &["--statsd-prefix"], Takes::Value, STATSD),
-    refuse(
+    noted(
+        "statsd_prefix",
+        &["--statsd-prefix"],
+        Takes::Value,
+        "\"\"",
+        STATSD,
+    ),
+    noted(
         "enable_backlog_metric",
         &["--enable-backlog-metric"],
         Takes::Nothing,
+        "false",
         STATSD,
     ),
-    key("default_proc_name", "is Gunicorn's own; use proc_name"),
-    key("on_starting", HOOK),
-    key("on_reload", HOOK),
-    key("when_ready", HOOK),
-    key("pre_fork", HOOK),
-    key("post_fork", HOOK),
-    key("post_worker_init", HOOK),
-    key("worker_int", HOOK),
-    key("worker_abort", HOOK),
-    key("pre_exec", HOOK),
-    key("pre_request", HOOK),
-    key("post_request", HOOK),
-    key("child_exit", HOOK),
-    key("worker_exit", HOOK),
-    key("nworkers_changed", HOOK),
-    key("on_exit", HOOK),
-    key("ssl_context", HOOK),
-    refuse("keyfile", &["--keyfile"], Takes::Value, TLS),
-    refuse("certfile", &["--certfile"], Takes::Value, TLS),
-    refuse("ssl_version", &["--ssl-version"], Takes::Value, TLS),
-    refuse("cert_reqs", &["--cert-reqs"], Takes::Value, TLS),
-    refuse("ca_certs", &["--ca-certs"], Takes::Value, TLS),
-    refuse(
+    but(
+        Verdict::Obeyed,
+        noted(
+            "default_proc_name",
+            &[],
+            Takes::Value,
+            "\"gunicorn\"",
+            DEFAULT_NAME,
+        ),
+    ),
+    hook("on_starting"),
+    hook("on_reload"),
+    hook("when_ready"),
+    hook("pre_fork"),
+    hook("post_fork"),
+    hook("post_worker_init"),
+    hook("worker_int"),
+    hook("worker_abort"),
+    hook("pre_exec"),
+    hook("pre_request"),
+    hook("post_request"),
+    hook("child_exit"),
+    hook("worker_exit"),
+    hook("nworkers_changed"),
+    hook("on_exit"),
+    noted("ssl_context", &[], Takes::Value, "", NO_CONTEXT),
+    but(
+        Verdict::Refused,
+        noted("keyfile", &["--keyfile"], Takes::Value, "", TLS),
+    ),
+    but(
+        Verdict::Refused,
+        noted("certfile", &["--certfile"], Takes::Value, "", TLS),
+    ),
+    noted("ssl_version", &["--ssl-version"], Takes::Value, "2", TLS),
+    but(
+        Verdict::Refused,
+        noted("cert_reqs", &["--cert-reqs"], Takes::Value, "0", TLS),
+    ),
+    but(
+        Verdict::Refused,
+        noted("ca_certs", &["--ca-certs"], Takes::Value, "", TLS),
+    ),
+    noted(
         "suppress_ragged_eofs",
         &["--suppress-ragged-eofs"],
         Takes::Nothing,
+        "true",
         TLS,
     ),
-    refuse(
+    noted(
         "do_handshake_on_connect",
         &["--do-handshake-on-connect"],
         Takes::Nothing,
+        "false",
         TLS,
     ),
-    refuse("ciphers", &["--ciphers"], Takes::Value, TLS),
-    refuse("http_protocols", &["--http-protocols"], Takes::Value, HTTP2),
-    refuse(
-        "http2_cleartext",
-        &["--http2-cleartext"],
-        Takes::Value,
-        HTTP2,
+    noted("ciphers", &["--ciphers"], Takes::Value, "", TLS),
+    but(
+        Verdict::Needs("h1"),
+        noted(
+            "http_protocols",
+            &["--http-protocols"],
+            Takes::Value,
+            "\"h1\"",
+            HTTP2,
+        ),
     ),
-    refuse(
+    but(
+        Verdict::Needs("upgrade"),
+        noted(
+            "http2_cleartext",
+            &["--http2-cleartext"],
+            Takes::Value,
+            "\"off\"",
+            HTTP2,
+        ),
+    ),
+    noted(
         "http2_max_concurrent_streams",
         &["--http2-max-concurrent-streams"],
         Takes::Value,
+        "100",
         HTTP2,
     ),
-    refuse(
+    noted(
         "http2_initial_window_size",
         &["--http2-initial-window-size"],
         Takes::Value,
+        "65535",
         HTTP2,
     ),
-    refuse(
+    noted(
         "http2_max_frame_size",
         &["--http2-max-frame-size"],
         Takes::Value,
+        "16384",
         HTTP2,
     ),
-    refuse(
+    noted(
         "http2_max_header_list_size",
         &["--http2-max-header-list-size"],
         Takes::Value,
+        "65536",
         HTTP2,
     ),
-    refuse("dirty_apps", &["--dirty-app"], Takes::Value, DIRTY),
-    refuse("dirty_workers", &["--dirty-workers"], Takes::Value, DIRTY),
-    refuse("dirty_timeout", &["--dirty-timeout"], Takes::Value, DIRTY),
-    refuse("dirty_threads", &["--dirty-threads"], Takes::Value, DIRTY),
-    refuse(
+    but(
+        Verdict::Refused,
+        noted("dirty_apps", &["--dirty-app"], Takes::Value, "[]", DIRTY),
+    ),
+    noted(
+        "dirty_workers",
+        &["--dirty-workers"],
+        Takes::Value,
+        "0",
+        DIRTY,
+    ),
+    noted(
+        "dirty_timeout",
+        &["--dirty-timeout"],
+        Takes::Value,
+        "300",
+        DIRTY,
+    ),
+    noted(
+        "dirty_threads",
+        &["--dirty-threads"],
+        Takes::Value,
+        "1",
+        DIRTY,
+    ),
+    noted(
         "dirty_graceful_timeout",
         &["--dirty-graceful-timeout"],
         Takes::Value,
+        "30",
         DIRTY,
     ),
-    key("on_dirty_starting", HOOK),
-    key("dirty_post_fork", HOOK),
-    key("dirty_worker_init", HOOK),
-    key("dirty_worker_exit", HOOK),
-    refuse(
+    noted("on_dirty_starting", &[], Takes::Value, "", DIRTY),
+    noted("dirty_post_fork", &[], Takes::Value, "", DIRTY),
+    noted("dirty_worker_init", &[], Takes::Value, "", DIRTY),
+    noted("dirty_worker_exit", &[], Takes::Value, "", DIRTY),
+    noted(
         "control_socket",
         &["--control-socket"],
         Takes::Value,
+        "",
         CONTROL,
     ),
-    refuse(
+    noted(
         "control_socket_mode",
         &["--control-socket-mode"],
         Takes::Value,
+        "384",
         CONTROL,
     ),
-    refuse(
-        "control_socket_disable",
-        &["--no-control-socket"],
-        Takes::Nothing,
-        CONTROL,
+    but(
+        Verdict::Obeyed,
+        noted(
+            "control_socket_disable",
+            &["--no-control-socket"],
+            Takes::Nothing,
+            "false",
+            CONTROL,
+        ),
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weigh(name: &str, value: &Item) -> Verdict {
+        let foreign = FOREIGN.iter().find(|foreign| foreign.name == name).unwrap();
+        foreign.weigh(value)
+    }
+
+    fn text(text: &str) -> Item {
+        Item::Text(text.to_owned())
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_silent() {
+        for foreign in FOREIGN {
+            assert_eq!(
+                foreign.weigh(&Item::Nothing),
+                Verdict::Obeyed,
+                "{}",
+                foreign.name
+            );
+            let line = format!("x = {}", foreign.default);
+            if !foreign.default.is_empty() {
+                let default = crate::config::file::parse(&line, "test").unwrap().remove(0);
+                assert_eq!(
+                    foreign.weigh(&default.item),
+                    Verdict::Obeyed,
+                    "{}",
+                    foreign.name
+                );
+            }
+        }
+        for (name, value) in [
+            ("certfile", text("")),
+            ("proxy_protocol", Item::Bool(false)),
+            ("proxy_protocol", text("OFF")),
+            ("protocol", text("HTTP")),
+            ("spew", text("False")),
+            ("syslog", Item::Bool(false)),
+            ("http_protocols", Item::List(vec![text("h1")])),
+            ("sendfile", Item::Bool(true)),
+            ("control_socket_disable", Item::Bool(true)),
+        ] {
+            assert_eq!(weigh(name, &value), Verdict::Obeyed, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_service_needs_is_refused_and_the_rest_noted() {
+        for (name, value) in [
+            ("certfile", text("cert.pem")),
+            ("cert_reqs", Item::Number("2".to_owned())),
+            ("proxy_protocol", Item::Bool(true)),
+            ("protocol", text("uwsgi")),
+            ("http_protocols", text("h2")),
+            ("http2_cleartext", text("prior-knowledge")),
+            ("dirty_apps", Item::List(vec![text("a:B")])),
+        ] {
+            assert_eq!(weigh(name, &value), Verdict::Refused, "{name}");
+        }
+        for (name, value) in [
+            ("http_protocols", text("h2, h1")),
+            ("http2_cleartext", text("upgrade")),
+            ("statsd_host", text("localhost:8125")),
+            ("logger_class", text("mine.Logger")),
+            ("suppress_ragged_eofs", Item::Bool(false)),
+        ] {
+            assert_eq!(weigh(name, &value), Verdict::Noted, "{name}");
+        }
+    }
+}

@@ -26,7 +26,7 @@ mod tests {
     use std::fmt::Write as _;
     use std::path::Path;
 
-    use super::super::{FOREIGN, Setting};
+    use super::super::{FOREIGN, Setting, Verdict};
     use super::*;
 
     const WIDTH: usize = 100;
@@ -79,7 +79,8 @@ mod tests {
         let mut text = String::from(
             "# Settings\n\n\
              Generated from `src/config/settings.rs`. Each setting is a key of the TOML file (`-c FILE`, else `./rgun.toml`),\n\
-             a variable and a flag. The later over the earlier: defaults, file, variables, flags in `RGUN_CMD_ARGS`, flags.\n\n\
+             a global of the Python file (`-c FILE.py`, else `./gunicorn.conf.py`), a variable and a flag. The later over the\n\
+             earlier: defaults, file, variables, flags in `RGUN_CMD_ARGS` (without it `GUNICORN_CMD_ARGS`), flags.\n\n\
              - A list is repeated as a flag (`-b A -b B`), an array in the file, and has commas in a variable. The pairs of\n  \
                `raw_env` and `secure_scheme_headers` are words in a variable, quoted as for a shell.\n\
              - Times are seconds, or have a unit: `30`, `0.5`, `500ms`, `2m`, `1h`. Sizes are bytes, or have a unit of 1024s:\n  \
@@ -119,8 +120,9 @@ mod tests {
         }
         text.push_str(
             "\n## Gunicorn's settings that are not here\n\n\
-             They are recognised, as flags and as keys, and answered; all but `sendfile` are mistakes.\n\n\
-             | Setting | Flag | Answer |\n|---|---|---|\n",
+             They are recognised, as flags and as keys, and answered: *warning*: the server starts without it. *mistake*: the\n\
+             service would be open or broken without it. Gunicorn's default, given explicitly, is never either.\n\n\
+             | Setting | Flag | What becomes of it | Answer |\n|---|---|---|---|\n",
         );
         for foreign in FOREIGN {
             let flags: Vec<_> = foreign
@@ -130,9 +132,16 @@ mod tests {
                 .collect();
             let _ = writeln!(
                 text,
-                "| `{}` | {} | {} |",
+                "| `{}` | {} | {} | {} |",
                 foreign.name,
                 flags.join(" "),
+                match foreign.verdict {
+                    Verdict::Obeyed => "nothing is missing".to_owned(),
+                    Verdict::Noted => "warning".to_owned(),
+                    Verdict::Refused => "mistake".to_owned(),
+                    Verdict::Needs(word) => format!("mistake; with `{word}` a warning"),
+                    Verdict::Hook => "called, from a Python file".to_owned(),
+                },
                 cell(foreign.answer)
             );
         }

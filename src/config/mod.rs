@@ -1,7 +1,7 @@
 //! The configuration: merged, valid, immutable.
 //!
 //! Sources, the later over the earlier: defaults (some from `PORT`, `WEB_CONCURRENCY`, `FORWARDED_ALLOW_IPS`), the
-//! TOML file, the variables `RGUN_NAME`, `RGUN_CMD_ARGS`, the command line. Within one source a repeated flag
+//! file (TOML or Python), the variables `RGUN_NAME`, `RGUN_CMD_ARGS` or `GUNICORN_CMD_ARGS`, the command line. Within one source a repeated flag
 //! accumulates where the setting is a list; between sources the later list replaces the earlier. An empty variable
 //! counts as none, an empty text elsewhere as "no value" where a setting may be without.
 
@@ -15,6 +15,7 @@ mod kind;
 mod list;
 mod merge;
 mod raw;
+mod script;
 mod settings;
 mod value;
 
@@ -28,10 +29,19 @@ pub use value::{
     ReloadEngine, WorkerClass,
 };
 
+#[cfg(any(test, feature = "python"))]
+pub(crate) use foreign::HOOKS;
+#[cfg(test)]
+pub(crate) use foreign::Verdict;
 pub(crate) use foreign::{FOREIGN, Takes};
 pub(crate) use generate::print;
-pub(crate) use merge::{CMD_ARGS, Given, Inputs, Merged, merge};
-pub(crate) use raw::Raw;
+pub(crate) use merge::{CMD_ARGS, GUNICORN_CMD_ARGS, Given, Inputs, Merged, is_python, merge};
+pub(crate) use raw::{Item, Raw};
+pub(crate) use script::Evaluate;
+#[cfg(any(test, feature = "python"))]
+pub(crate) use script::{Evaluated, Place, Script};
+#[cfg(feature = "python")]
+pub(crate) use script::{FUNCTION, foreign_values};
 
 /// Which settings differ between two configurations, by what has to be done about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! A setting's value before it is read.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 
 /// A setting's value as its source has it.
@@ -26,7 +27,7 @@ impl Display for Raw {
     }
 }
 
-/// A value of the TOML file, as far as settings have it.
+/// A value of the TOML file or the Python file, as far as settings have it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
     /// A string.
@@ -39,18 +40,21 @@ pub(crate) enum Item {
     List(Vec<Item>),
     /// A table, inline or not.
     Table(Vec<(String, Item)>),
-    /// What no setting takes: a date.
-    Other(&'static str),
+    /// Python's `None`.
+    Nothing,
+    /// What no setting takes: a date, a function.
+    Other(Cow<'static, str>),
 }
 
 impl Item {
-    pub(super) const fn type_name(&self) -> &'static str {
+    pub(super) fn type_name(&self) -> &str {
         match self {
             Self::Text(_) => "a string",
             Self::Number(_) => "a number",
             Self::Bool(_) => "true or false",
             Self::List(_) => "an array",
             Self::Table(_) => "a table",
+            Self::Nothing => "None",
             Self::Other(name) => name,
         }
     }
@@ -62,7 +66,9 @@ impl Display for Item {
             Self::Text(text) => f.write_str(&shortened(text)),
             Self::Number(text) => f.write_str(text),
             Self::Bool(switch) => switch.fmt(f),
-            Self::List(_) | Self::Table(_) | Self::Other(_) => f.write_str(self.type_name()),
+            Self::List(_) | Self::Table(_) | Self::Nothing | Self::Other(_) => {
+                f.write_str(self.type_name())
+            }
         }
     }
 }
@@ -85,6 +91,7 @@ pub(super) fn scalar(item: &Item, numeric: bool) -> Result<String, String> {
         | Item::Bool(_)
         | Item::List(_)
         | Item::Table(_)
+        | Item::Nothing
         | Item::Other(_)) => {
             let wanted = if numeric {
                 "a number or a string"

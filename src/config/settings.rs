@@ -171,6 +171,10 @@ settings! {
         /// The longest request body, in bytes: 413 above; 0 is no limit.
         limit_request_body: u64 as Bytes<u64, { u64::MAX }> = 1 << 30,
             ["--limit-request-body"] BYTES, on_reload NewWorkers;
+
+        /// Where request bodies go that are too long for memory; without it the system's directory for such files.
+        tmp_upload_dir: Option<PathBuf> as Maybe<File> = None,
+            ["--tmp-upload-dir"] DIRECTORY, on_reload NewWorkers;
     }
 
     section "ASGI and WebSocket" {
@@ -193,6 +197,18 @@ settings! {
         /// The longest WebSocket message, in bytes, after decompression: it is closed with 1009 above.
         websocket_max_message_size: u64 as Bytes<u64, { u64::MAX }> = 16 << 20,
             ["--websocket-max-message-size"] BYTES, on_reload NewWorkers;
+
+        /// How often a WebSocket client is pinged; 0 is never.
+        websocket_ping_interval: Duration as Seconds = seconds(20),
+            ["--websocket-ping-interval"] SECONDS, on_reload NewWorkers;
+
+        /// How long a client may take to give a sign of life after a ping, before it is cut; 0 is for ever.
+        websocket_ping_timeout: Duration as Seconds = seconds(20),
+            ["--websocket-ping-timeout"] SECONDS, on_reload NewWorkers;
+
+        /// Compress WebSocket messages where the client can (permessage-deflate).
+        websocket_compression: bool as Switch = true,
+            ["--websocket-compression"] BOOL, on_reload NewWorkers;
     }
 
     section "Development" {
@@ -262,10 +278,26 @@ settings! {
             ["--capture-output"] BOOL, on_reload NewWorkers;
     }
 
+    section "Logs of the app" {
+        /// The file that configures Python's logging in each worker, before the app is loaded (`logging.config.fileConfig`).
+        ///
+        /// It is for the app's loggers: the server's own lines are not written by Python.
+        logconfig: Option<PathBuf> as Maybe<File> = None,
+            ["--log-config"] FILE, on_reload NewWorkers;
+
+        /// The same from a JSON file (`logging.config.dictConfig`); it comes before `logconfig`.
+        logconfig_json: Option<PathBuf> as Maybe<File> = None,
+            ["--log-config-json"] FILE, on_reload NewWorkers;
+    }
+
     section "Process" {
         /// Run in the background: detached from the terminal, in a session of its own.
         daemon: bool as Switch = false,
             ["-D", "--daemon"] BOOL, on_reload Restart;
+
+        /// Standard output and standard error stay as they are in the background, unless they are a terminal.
+        enable_stdio_inheritance: bool as Switch = false,
+            ["-R", "--enable-stdio-inheritance"] BOOL, on_reload Restart;
 
         /// The file that gets the master's process id; it is removed at the end.
         pidfile: Option<PathBuf> as Maybe<File> = None,

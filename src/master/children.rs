@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +13,10 @@ use nix::unistd::Pid;
 use std::os::fd::AsRawFd;
 
 use crate::channel::{Generation, Order, Report, Slot};
+use crate::code_files::CodeFiles;
 use crate::heartbeat::Heartbeat;
+use crate::hooks::Worker;
+use crate::last_words::LastWords;
 use crate::scoreboard::Row;
 
 /// What the master did to end a child.
@@ -43,6 +47,8 @@ pub(crate) struct Child {
     pub(crate) pid: Pid,
     pub(crate) slot: Slot,
     pub(crate) generation: Generation,
+    /// Counted up from 1 over all workers.
+    pub(crate) age: u64,
     pub(crate) life: Life,
     pub(crate) born: Instant,
     /// When it was sent ABRT for its silence.
@@ -50,6 +56,8 @@ pub(crate) struct Child {
     /// What the master did to end it: its death needs no guess.
     pub(crate) sent: Sent,
     heartbeat: Heartbeat,
+    last_words: LastWords,
+    code: Option<CodeFiles>,
     channel: Option<UnixStream>,
     row: Row,
 }
@@ -66,11 +74,15 @@ impl fmt::Display for Child {
 
 impl Child {
     /// A worker that was just forked.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of it")]
     pub(crate) fn new(
         pid: Pid,
         slot: Slot,
         generation: Generation,
+        age: u64,
         heartbeat: Heartbeat,
+        last_words: LastWords,
+        code: Option<CodeFiles>,
         channel: UnixStream,
         row: Row,
         born: Instant,
@@ -79,13 +91,28 @@ impl Child {
             pid,
             slot,
             generation,
+            age,
             life: Life::Booting,
             born,
             aborted: None,
             sent: Sent::Nothing,
             heartbeat,
+            last_words,
+            code,
             channel: Some(channel),
             row,
+        }
+    }
+
+    /// The worker, as hooks see it.
+    pub(crate) fn seen(&self) -> Worker {
+        Worker {
+            slot: self.slot.0,
+            generation: self.generation.0,
+            age: self.age,
+            pid: Some(self.pid.as_raw()),
+            heartbeat: self.heartbeat.as_raw_fd(),
+            row: self.row,
         }
     }
 
@@ -148,6 +175,16 @@ impl Child {
     /// How long it has been silent; zero where that cannot be told.
     pub(crate) fn silent_for(&self) -> Duration {
         self.heartbeat.silent_for().unwrap_or_default()
+    }
+
+    /// What it wrote about its end.
+    pub(crate) fn last_words(&self) -> String {
+        self.last_words.read()
+    }
+
+    /// The files that it has loaded, as it told.
+    pub(crate) fn code(&self) -> Vec<PathBuf> {
+        self.code.as_ref().map_or_else(Vec::new, CodeFiles::read)
     }
 
     /// Whether it is one of those that are to serve from now on.
@@ -253,7 +290,7 @@ impl Children {
             (Report::Draining, Life::Booting | Life::Ready) => Life::Leaving(leave_by),
             // Its successor is started at once.
             (Report::Is(_), Life::Booting) => Life::Leaving(leave_by),
-            (Report::Ready | Report::Draining | Report::Is(_), life) => life,
+            (Report::Ready | Report::Draining | Report::Is(_) | Report::Code, life) => life,
         };
         Some(child)
     }

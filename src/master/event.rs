@@ -1,7 +1,7 @@
 //! The one place where the master waits; what woke it becomes values here.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,13 +25,14 @@ pub(crate) struct Happened {
     pub(crate) ended: Vec<(Pid, Ended)>,
 }
 
-/// Waits until a signal or a report comes, or until `deadline`.
+/// Waits until a signal or a report comes, until `other` is readable, or until `deadline`.
 ///
 /// # Errors
 /// Those of poll(2), read(2), waitpid(2): the master cannot go on.
 pub(crate) fn wait(
     signals: &Signals,
     children: &mut Children,
+    other: Option<BorrowedFd<'_>>,
     deadline: Option<Instant>,
     now: Instant,
 ) -> io::Result<Happened> {
@@ -41,6 +42,7 @@ pub(crate) fn wait(
             .channels()
             .map(|channel| PollFd::new(channel, PollFlags::POLLIN)),
     );
+    fds.extend(other.map(|other| PollFd::new(other, PollFlags::POLLIN)));
     let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
         // Rounded up: waking a moment early would spin.
         let left = deadline.saturating_duration_since(now) + Duration::from_micros(999);

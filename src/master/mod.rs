@@ -8,9 +8,12 @@ mod pidfile;
 mod reload;
 mod respawn;
 mod spawn;
+mod tell;
 mod upgrade;
+mod watch;
 
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -23,6 +26,7 @@ pub(crate) use upgrade::{Command, FDS, PARENT};
 use crate::channel::{Generation, Order, Report, WorkerContext};
 use crate::config::Config;
 use crate::error::Exit;
+use crate::hooks;
 use crate::listener::Bound;
 use crate::os::fork::Hooks;
 use crate::os::process::{Ended, set_title};
@@ -32,9 +36,10 @@ use children::{Child, Children, Life, Sent};
 use event::Happened;
 use phase::{Action, Event, Phase};
 use respawn::Respawn;
+use watch::Watcher;
 
 /// How long a silent worker has to answer ABRT before KILL.
-const ABORT_GRACE: Duration = Duration::from_secs(1);
+const ABORT_GRACE: Duration = crate::last_words::PATIENCE;
 /// A worker cuts its own connections at `--graceful-timeout`; if it is still there this much later, it is killed.
 const GRACE_MARGIN: Duration = Duration::from_millis(500);
 /// How often the master of an upgrade looks whether the old one is gone.
@@ -63,6 +68,10 @@ pub(crate) struct Setup {
     pub(crate) read_config: ReadConfig,
     /// Calls around each fork.
     pub(crate) hooks: Hooks,
+    /// Who is called at the points of the server's life.
+    pub(crate) server_hooks: Rc<dyn hooks::Hooks>,
+    /// The workers are forked with their app.
+    pub(crate) preloaded: bool,
     /// How to start this program again.
     pub(crate) command: Command,
 }
@@ -72,6 +81,8 @@ pub(crate) struct Master {
     setup: Setup,
     /// The number of workers wanted.
     workers: usize,
+    /// How many workers have been started.
+    age: u64,
     current: Edition,
     /// A reload under way.
     coming: Option<Edition>,
@@ -80,6 +91,8 @@ pub(crate) struct Master {
     scoreboard: Scoreboard,
     respawn: Respawn,
     phase: Phase,
+    /// `--reload`.
+    watcher: Option<Watcher>,
     /// The new master of an upgrade under way.
     successor: Option<Pid>,
     /// The code to end with.
@@ -92,9 +105,15 @@ impl Master {
     /// # Errors
     /// No memory for the scoreboard.
     pub(crate) fn new(setup: Setup, first: Edition) -> io::Result<Self> {
+        let watcher = first
+            .config
+            .reload
+            .then(|| Watcher::new(&first.config, Instant::now()));
         Ok(Self {
             setup,
+            watcher,
             workers: first.config.workers,
+            age: 0,
             newest: first.generation,
             current: first,
             coming: None,
@@ -114,12 +133,15 @@ impl Master {
             let now = Instant::now();
             self.step(now);
             let deadline = self.deadline(now);
+            (self.setup.hooks.pause)();
             let happened = event::wait(
                 &self.setup.signals,
                 &mut self.children,
+                self.watcher.as_ref().and_then(Watcher::fd),
                 deadline,
                 Instant::now(),
             );
+            (self.setup.hooks.resume)();
             let happened = match happened {
                 Ok(happened) => happened,
                 Err(error) => {
@@ -136,13 +158,14 @@ impl Master {
         self.outcome
     }
 
-    fn announce(&self) {
+    fn announce(&mut self) {
         let pid = std::process::id();
         let urls: Vec<_> = self.current.bound.iter().map(Bound::url).collect();
         tracing::info!("Starting {} {}", self.setup.name, env!("CARGO_PKG_VERSION"));
         tracing::info!("Listening at: {} ({pid})", urls.join(","));
         tracing::info!("Using worker: {}", self.setup.worker_kind);
         set_title(&self.title("master"));
+        self.tell_ready();
     }
 
     fn title(&self, role: &str) -> String {
@@ -187,6 +210,12 @@ impl Master {
                     self.respawn.healthy();
                 }
                 Report::Draining => tracing::debug!("{child} draining"),
+                Report::Code => {
+                    let files = child.code();
+                    if let Some(watcher) = &mut self.watcher {
+                        watcher.add(files);
+                    }
+                }
                 Report::Is(interface) => {
                     tracing::debug!("{child} found an {interface} app");
                     let generation = child.generation;
@@ -209,6 +238,15 @@ impl Master {
                 self.on(event, now);
             }
         }
+        if self.phase.is_running()
+            && let Some(file) = self
+                .watcher
+                .as_mut()
+                .and_then(|watcher| watcher.changed(now))
+        {
+            tracing::info!("Reloading: {} changed", file.display());
+            self.reload(now);
+        }
         if self.phase.deadline().is_some_and(|until| until <= now) {
             self.on(Event::Deadline, now);
         }
@@ -227,7 +265,10 @@ impl Master {
             Action::Drain => self.drain_all(),
             Action::Quit => self.quit_all(now),
             Action::Kill => self.kill_all(),
-            Action::Reload => self.reload(now),
+            Action::Reload => {
+                tracing::info!("Hang up: Master");
+                self.reload(now);
+            }
             Action::Reopen => self.reopen(),
             Action::Upgrade => self.upgrade(),
             Action::More => self.scale(self.workers.saturating_add(1)),
@@ -277,6 +318,7 @@ impl Master {
             return;
         };
         tell_end(&child, ended);
+        self.tell_end_of(&child.seen());
         if !self.phase.is_running() || matches!(child.life, Life::Leaving(_)) {
             return;
         }
@@ -300,7 +342,11 @@ impl Master {
             return;
         }
         let first_start = !self.current.proven && child.generation == self.current.generation;
+        let alone = self.children.ready(self.current.generation) == 0;
         match reason {
+            Some(Exit::WorkerBoot | Exit::AppLoad) if alone && self.watcher.is_some() => {
+                self.wait_for_a_change(now);
+            }
             Some(exit @ (Exit::WorkerBoot | Exit::AppLoad)) if first_start => {
                 self.halt(exit, now);
             }
@@ -317,7 +363,21 @@ impl Master {
         }
     }
 
+    /// `--reload`: who is at work on the code need not start the server again.
+    fn wait_for_a_change(&mut self, now: Instant) {
+        tracing::error!("No worker can boot: waiting for a change of the code (--reload).");
+        self.workers = 0;
+        self.respawn.healthy();
+        self.children
+            .iter_mut()
+            .for_each(|child| child.dismiss(now + GRACE_MARGIN));
+    }
+
     fn halt(&mut self, exit: Exit, now: Instant) {
+        if self.watcher.is_some() {
+            self.wait_for_a_change(now);
+            return;
+        }
         let reason = if exit == Exit::AppLoad {
             "App failed to load."
         } else {
@@ -382,6 +442,7 @@ impl Master {
             .chain(self.phase.deadline())
             .chain(parent)
             .chain(respawn)
+            .chain(self.watcher.as_ref().and_then(Watcher::deadline))
             .min()
     }
 
@@ -418,11 +479,12 @@ impl Master {
         self.current.bound.clear();
     }
 
-    fn clean_up(&self) {
+    fn clean_up(&mut self) {
         if let Some(pidfile) = &self.setup.pidfile {
             pidfile.remove();
         }
         tracing::info!("Shutting down: Master");
+        self.tell_exit();
     }
 
     /// Whether a reload's workers, or those of the start, have all been ready once.
@@ -457,14 +519,14 @@ impl Master {
                 return;
             }
         }
-        self.workers = workers;
         tracing::debug!("{workers} workers wanted");
+        self.want(workers);
     }
 
     fn rest(&mut self) {
         if self.current.config.daemon {
             tracing::info!("graceful stop of workers");
-            self.workers = 0;
+            self.want(0);
         } else {
             tracing::debug!("SIGWINCH ignored. Not daemonized");
         }
@@ -474,6 +536,10 @@ impl Master {
 /// The line about a worker's end, Gunicorn's words.
 fn tell_end(child: &Child, ended: Ended) {
     let pid = child.pid;
+    let last_words = child.last_words();
+    if !last_words.is_empty() {
+        tracing::error!("What worker (pid:{pid}) was doing:\n{last_words}");
+    }
     match ended {
         Ended::Exited(0) => tracing::debug!("{child} left"),
         Ended::Killed(Signal::SIGTERM) if child.sent == Sent::Dismissal => {

@@ -112,7 +112,11 @@ impl Edition {
 
 impl Master {
     pub(super) fn reload(&mut self, now: Instant) {
-        tracing::info!("Hang up: Master");
+        if self.setup.preloaded {
+            tracing::info!(
+                "The app was preloaded: its code is not read again (USR2 starts a master that does)."
+            );
+        }
         let config = match (self.setup.read_config)(&self.current.config) {
             Ok(config) => config,
             Err(mistakes) => {
@@ -139,12 +143,14 @@ impl Master {
                     tracing::error!("cannot give the logs to the workers' user: {error}");
                 }
                 self.respawn.healthy();
+                let at_rest = self.workers == 0;
                 self.coming = Some(edition);
-                if self.workers == 0 {
-                    // At rest (WINCH) there is no generation to go on with.
+                if at_rest {
+                    // After WINCH there is no generation to go on with.
                     self.commit_reload(now);
                 }
-                self.workers = workers;
+                self.want(workers);
+                self.tell(|hooks, server| hooks.on_reload(server));
             }
             Err(mistakes) => {
                 let mistakes = mistakes.join("; ");
@@ -186,7 +192,7 @@ impl Master {
                 before.errorlog
             );
         }
-        self.workers = self.current.config.workers;
+        self.want(self.current.config.workers);
         let until = now + GRACE_MARGIN;
         for child in self.children.iter_mut() {
             if child.generation == edition.generation {

@@ -10,17 +10,33 @@ use super::Master;
 use super::children::Child;
 use super::reload::Edition;
 use crate::channel::{Slot, WorkerContext};
+use crate::code_files::CodeFiles;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
+use crate::hooks::Worker;
+use crate::last_words::LastWords;
 use crate::os::fork::{Side, exit_now, fork};
 use crate::os::process::set_title;
 use crate::scoreboard::Row;
+
+/// What came of a fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forked {
+    /// There is one worker more.
+    Alive,
+    /// It did not come to it: a hook failed, and the server stops.
+    Forbidden,
+}
 
 impl Master {
     /// Starts a worker for each slot that has none, as far as the pace of replacements allows.
     pub(super) fn spawn_missing(&mut self, now: Instant) {
         for coming in [false, true] {
             for slot in 0..self.workers {
+                // A hook may have ended it.
+                if !self.phase.is_running() {
+                    return;
+                }
                 let Some(edition) = self.edition(coming) else {
                     break;
                 };
@@ -55,11 +71,17 @@ impl Master {
         let row = self.scoreboard.take().ok_or_else(|| {
             io::Error::other("too many workers at once: no row is free for another one")
         })?;
-        let spawned = self.fork_worker(slot, coming, row, now);
-        if spawned.is_err() {
-            row.release();
+        match self.fork_worker(slot, coming, row, now) {
+            Ok(Forked::Alive) => Ok(()),
+            Ok(Forked::Forbidden) => {
+                row.release();
+                Ok(())
+            }
+            Err(error) => {
+                row.release();
+                Err(error)
+            }
         }
-        spawned
     }
 
     fn fork_worker(
@@ -68,9 +90,9 @@ impl Master {
         coming: bool,
         row: Row,
         now: Instant,
-    ) -> io::Result<()> {
+    ) -> io::Result<Forked> {
         let Some(edition) = self.edition(coming) else {
-            return Ok(());
+            return Ok(Forked::Forbidden);
         };
         let generation = edition.generation;
         let heartbeat = Heartbeat::create(&edition.worker_tmp_dir(), edition.identity.owner())
@@ -78,6 +100,12 @@ impl Master {
                 let dir = edition.worker_tmp_dir();
                 io::Error::other(format!("no heartbeat file in {}: {error}", dir.display()))
             })?;
+        let last_words = LastWords::create()?;
+        // One worker is like the other.
+        let code = match &self.watcher {
+            Some(_) if slot == Slot(0) => Some(CodeFiles::create()?),
+            Some(_) | None => None,
+        };
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
@@ -94,19 +122,37 @@ impl Master {
             listeners,
             channel: OwnedFd::from(theirs),
             heartbeat: heartbeat.share()?,
+            last_words: Some(last_words.share()?),
+            code: code.as_ref().map(CodeFiles::share).transpose()?,
             row,
             identity: edition.identity.clone(),
             master: nix::unistd::getpid().as_raw(),
+            age: self.age + 1,
+            hooks: Rc::clone(&self.setup.server_hooks),
         };
+        let mut worker = Worker {
+            pid: None,
+            ..context.worker()
+        };
+        let told = context.hooks.pre_fork(&self.server(edition), &worker);
+        if !self.survives(told) {
+            return Ok(Forked::Forbidden);
+        }
+        self.age += 1;
         match fork(self.setup.hooks)? {
             Side::Parent(pid) => {
-                let child = Child::new(pid, slot, generation, heartbeat, ours, row, now);
+                worker.pid = Some(pid.as_raw());
+                context.hooks.forked(&worker, &context.config);
+                let age = worker.age;
+                let child = Child::new(
+                    pid, slot, generation, age, heartbeat, last_words, code, ours, row, now,
+                );
                 tracing::debug!("{child} forked");
                 self.children.add(child);
-                Ok(())
+                Ok(Forked::Alive)
             }
             Side::Child => {
-                drop((ours, heartbeat));
+                drop((ours, heartbeat, last_words, code));
                 self.become_worker(context)
             }
         }
@@ -115,6 +161,7 @@ impl Master {
     /// In the new process: gives up what is the master's, and never comes back.
     fn become_worker(&mut self, context: WorkerContext) -> ! {
         self.children.forget();
+        self.watcher = None;
         self.current.bound.clear();
         self.coming = None;
         set_title(&self.title("worker"));

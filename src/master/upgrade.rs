@@ -11,6 +11,8 @@ use nix::unistd::Pid;
 
 use super::Master;
 use super::reload::Edition;
+use crate::error::Exit;
+use crate::hooks::Outcome;
 use crate::os::fork::{Hooks, Side, exit_now, fork};
 use crate::os::process::{set_env, set_title, unset_env};
 use crate::os::signal::Signals;
@@ -47,6 +49,11 @@ impl Master {
             &self.current,
             &self.setup.signals,
             self.setup.hooks,
+            || {
+                self.setup
+                    .server_hooks
+                    .pre_exec(&self.server(&self.current))
+            },
         );
         match started {
             Ok(pid) => {
@@ -87,10 +94,15 @@ fn start(
     edition: &Edition,
     signals: &Signals,
     hooks: Hooks,
+    pre_exec: impl FnOnce() -> Outcome,
 ) -> io::Result<Pid> {
     match fork(hooks)? {
         Side::Parent(pid) => Ok(pid),
         Side::Child => {
+            if let Err(failed) = pre_exec() {
+                tracing::error!("{failed}");
+                exit_now(failed.exit.unwrap_or(Exit::Config).code());
+            }
             let error = become_new(command, edition, signals);
             tracing::error!(
                 "cannot start the new binary {:?}: {error}",

@@ -23,6 +23,12 @@ pub(crate) struct Hooks {
     pub(crate) parent: fn(),
     /// In the child, first thing.
     pub(crate) child: fn(),
+    /// Before the master waits: threads of the runtime may run meanwhile.
+    pub(crate) pause: fn(),
+    /// After it has waited.
+    pub(crate) resume: fn(),
+    /// The runtime may have threads, and its hooks see to the locks that they hold.
+    pub(crate) threads: bool,
 }
 
 impl Hooks {
@@ -31,18 +37,27 @@ impl Hooks {
         before: || (),
         parent: || (),
         child: || (),
+        pause: || (),
+        resume: || (),
+        threads: false,
     };
 }
 
-/// fork(2). The process must have one thread, or the child would inherit locks that nobody releases.
+/// fork(2). The process must have one thread, or the child would inherit locks that nobody releases. Threads that an
+/// embedded runtime has started never run code of ours, so the locks they may hold are the runtime's and the C library's,
+/// which both have their hooks.
 ///
 /// # Errors
 /// EAGAIN at the limit of processes, ENOMEM.
 pub(crate) fn fork(hooks: Hooks) -> io::Result<Side> {
-    debug_assert!(threads() <= 1, "fork with {} threads", threads());
+    debug_assert!(
+        hooks.threads || threads() <= 1,
+        "fork with {} threads",
+        threads()
+    );
     (hooks.before)();
-    // SAFETY: the process is single-threaded (asserted above, kept by the master, which starts no thread), so the
-    // child may call any function.
+    // SAFETY: no other thread runs code of ours (asserted above, kept by the master, which starts no thread), so no lock
+    // of ours is held by one, and the child may call any function.
     let result = unsafe { nix::unistd::fork() };
     match result {
         Ok(ForkResult::Child) => {
@@ -67,6 +82,6 @@ pub(crate) fn exit_now(code: u8) -> ! {
 }
 
 /// How many threads this process has; 1 where /proc does not tell.
-fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }

@@ -2,6 +2,7 @@
 //! only places where it compiles. File descriptors come and go as [`OwnedFd`](std::os::fd::OwnedFd) or
 //! [`BorrowedFd`](std::os::fd::BorrowedFd).
 
+pub(crate) mod abort;
 pub(crate) mod accept;
 pub(crate) mod epoll;
 pub(crate) mod fds;
@@ -10,4 +11,6 @@ pub(crate) mod mmap;
 pub(crate) mod orphan;
 pub(crate) mod privilege;
 pub(crate) mod process;
+pub(crate) mod resident;
 pub(crate) mod signal;
+pub(crate) mod timer;

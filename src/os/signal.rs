@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "sigaction has no safe form")]
 
 use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -47,6 +48,10 @@ impl Signals {
         let set: SigSet = MASTER.into_iter().collect();
         let before = SigSet::thread_get_mask()?;
         set.thread_block()?;
+        MAIN.store(nix::unistd::gettid().as_raw(), Ordering::Relaxed);
+        for signal in MASTER {
+            forward_from_other_threads(signal)?;
+        }
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { fd, before })
     }
@@ -99,6 +104,28 @@ pub(crate) fn reset_for_worker() -> io::Result<()> {
         set(signal, SigHandler::SigIgn)?;
     }
     set(Signal::SIGPIPE, SigHandler::SigIgn)
+}
+
+/// The thread that reads the descriptor.
+static MAIN: AtomicI32 = AtomicI32::new(0);
+
+/// A thread that an app has started in the master has signals of its own blocked, not ours: one that the kernel gives to
+/// it is sent on.
+fn forward_from_other_threads(signal: Signal) -> io::Result<()> {
+    let handler = SigHandler::Handler(forward);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: `forward` calls only getpid and tgkill, which are system calls, and leaves errno as it was.
+    unsafe { sigaction(signal, &action) }?;
+    Ok(())
+}
+
+extern "C" fn forward(signal: libc::c_int) {
+    let errno = nix::errno::Errno::last_raw();
+    let main = MAIN.load(Ordering::Relaxed);
+    let process = nix::unistd::getpid().as_raw();
+    // SAFETY: takes numbers only; the thread, which has the signal blocked, is this process's main one.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, main, signal) };
+    nix::errno::Errno::set_raw(errno);
 }
 
 fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {

@@ -476,10 +476,7 @@ mod tests {
         let sink = Rc::new(Lines::default());
         let log = AccessLog::new(Format::compile(format), Rc::<Lines>::clone(&sink));
         let address = Address::Tcp("192.0.2.1:4711".parse().expect("an address"));
-        let ends = Arc::new(Ends {
-            peer: address.clone(),
-            local: address,
-        });
+        let ends = Arc::new(Ends::new(address.clone(), address));
         let (parts, ()) = request.into_parts();
         let mut record = log.begin(&parts, &ends, Scheme::Https);
         if let Some((status, headers)) = answer {

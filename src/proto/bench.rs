@@ -55,10 +55,7 @@ impl Server {
     /// Serves one connection in memory.
     pub fn serve(&self, stream: DuplexStream) -> impl Future<Output = ()> + 'static {
         let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)));
-        let ends = Ends {
-            peer: address.clone(),
-            local: address,
-        };
+        let ends = Ends::new(address.clone(), address);
         self.0.serve(Stream::Memory(stream), ends)
     }
 }

@@ -8,14 +8,16 @@
 //! app which keeps the thread busy for seconds does not time out clients whose bytes nobody read meanwhile.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::app::{Address, Ends};
+use crate::app::{Address, Drain, Ends};
 
 /// The most that one sweep moves the clock, in milliseconds.
 const STRIDE: u64 = 500;
@@ -26,6 +28,8 @@ const DRAIN_FRESH: u64 = 1000;
 const DRAIN_IDLE: u64 = 150;
 /// How long a closed connection is read from, so that the client gets to read our last answer, in milliseconds.
 const LINGER: u64 = 2000;
+/// The most requests that are told of.
+const TOLD: usize = 200;
 /// So much of a head is kept, for the request line in the log.
 const LINE: usize = 256;
 
@@ -59,6 +63,8 @@ pub(crate) enum Phase {
     Handling,
     /// Closed by us; the client may still be sending.
     Lingering,
+    /// It has left HTTP, and its app has the stream: no deadline.
+    Upgraded,
 }
 
 /// Whose time is over.
@@ -141,6 +147,8 @@ struct Clock {
     now: Cell<u64>,
     draining: Cell<bool>,
     drained: Cell<u64>,
+    /// The table or a request's line is being changed: who finds it so, in a signal handler, cannot read it.
+    changing: Changing,
     rate: Cell<u64>,
 }
 
@@ -203,25 +211,24 @@ impl Watch {
 
     /// A request begins; its head is the last one again if it is `repeated`.
     pub(crate) fn begin(&self, head: &[u8], repeated: bool) {
-        self.enter(Phase::Handling);
+        self.phase.set(Phase::Handling);
+        self.since.set(self.clock.now.get());
         self.received.reset();
         self.sent.reset();
         if !repeated {
-            let mut line = self.line.borrow_mut();
-            line.clear();
-            line.extend_from_slice(head.get(..LINE).unwrap_or(head));
+            self.clock.changing.hold(|| {
+                let mut line = self.line.borrow_mut();
+                line.clear();
+                line.extend_from_slice(head.get(..LINE).unwrap_or(head));
+            });
         }
     }
 
     /// The method and target being served, for the log; escaped.
     pub(crate) fn request(&self) -> String {
-        let line = self.line.borrow();
-        let line = line.strip_prefix(b"\r\n").unwrap_or(&line);
-        let line = line.split(|&byte| byte == b'\r').next().unwrap_or_default();
-        let text = line
-            .strip_suffix(b" HTTP/1.1")
-            .or_else(|| line.strip_suffix(b" HTTP/1.0"));
-        text.unwrap_or(line).escape_ascii().to_string()
+        method_and_target(&self.line.borrow())
+            .escape_ascii()
+            .to_string()
     }
 
     /// The body stopped coming.
@@ -255,6 +262,9 @@ impl Watch {
 
     fn tick(&self, elapsed: u64, limits: &Limits) -> Option<Verdict> {
         let age = self.clock.now.get().saturating_sub(self.since.get());
+        if self.phase.get() == Phase::Upgraded {
+            return None;
+        }
         // The phase began up to a stride after the clock's last move.
         let past = |limit: u64| limit > 0 && age > limit.saturating_add(STRIDE);
         if limits.write > 0 && self.sent.tick(elapsed, limits.write) {
@@ -279,8 +289,40 @@ impl Watch {
             | Phase::Head
             | Phase::Receiving
             | Phase::Handling
-            | Phase::Lingering => None,
+            | Phase::Lingering
+            | Phase::Upgraded => None,
         }
+    }
+}
+
+/// The method and target that a head begins with.
+fn method_and_target(head: &[u8]) -> &[u8] {
+    let line = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let line = line.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    line.strip_suffix(b" HTTP/1.1")
+        .or_else(|| line.strip_suffix(b" HTTP/1.0"))
+        .unwrap_or(line)
+}
+
+/// Tells a signal handler on the same thread that it has come at a bad moment.
+#[derive(Debug, Default)]
+struct Changing(AtomicBool);
+
+impl Changing {
+    #[inline]
+    fn hold<T>(&self, change: impl FnOnce() -> T) -> T {
+        self.0.store(true, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        let changed = change();
+        compiler_fence(Ordering::SeqCst);
+        self.0.store(false, Ordering::Relaxed);
+        changed
+    }
+
+    fn is_held(&self) -> bool {
+        let held = self.0.load(Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        held
     }
 }
 
@@ -300,6 +342,8 @@ pub(crate) struct Connections {
     clock: Rc<Clock>,
     swept: Cell<Option<Instant>>,
     limits: Limits,
+    /// Tells apps of the drain.
+    signal: Drain,
 }
 
 impl Connections {
@@ -317,6 +361,7 @@ impl Connections {
                 body: ms(timeouts.body),
                 write: ms(timeouts.write),
             },
+            signal: Drain::new(),
         })
     }
 
@@ -343,12 +388,18 @@ impl Connections {
     }
 
     /// No more requests: those with a request, or part of one, are answered with `Connection: close`; those that are kept
-    /// alive have a moment for one that is on its way, those that have not sent anything yet a second. To be swept
-    /// more often from now on.
+    /// alive have a moment for one that is on its way, those that have not sent anything yet a second. Apps are told (`Drain`). To
+    /// be swept more often from now on.
     pub(crate) fn drain(&self, now: Instant) {
         self.sweep(now);
         self.clock.draining.set(true);
         self.clock.drained.set(self.clock.now.get());
+        self.signal.begin();
+    }
+
+    /// What tells apps of the drain.
+    pub(crate) fn signal(&self) -> Drain {
+        self.signal.clone()
     }
 
     /// Cuts every connection and logs each.
@@ -369,10 +420,62 @@ impl Connections {
                     let request = watch.request();
                     tracing::warn!("Cutting request {request} from {peer} after {age} ms");
                 }
+                Phase::Upgraded => {
+                    let request = watch.request();
+                    tracing::warn!(
+                        "Cutting upgraded connection {request} from {peer} after {age} ms"
+                    );
+                }
             }
             watch.verdict.set(Some(Verdict::Abort));
             watch.wake();
         }
+    }
+
+    /// Every request in flight. May be called in a signal handler on the worker's thread: allocates nothing, and takes
+    /// nothing for read that is being changed.
+    pub(crate) fn tell(&self, out: &mut dyn fmt::Write) {
+        // Whoever reads it has no better use for the error.
+        let _ = self.try_tell(out);
+    }
+
+    fn try_tell(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let slots = match self.slots.try_borrow() {
+            Ok(slots) if !self.clock.changing.is_held() => slots,
+            Ok(_) | Err(_) => return out.write_str("Requests in flight: unknown\n"),
+        };
+        // The clock stands still since the last sweep.
+        let swept = self.swept.get().map_or(Duration::ZERO, |at| at.elapsed());
+        let swept = u64::try_from(swept.as_millis()).unwrap_or(u64::MAX);
+        let busy =
+            |watch: &Watch| matches!(watch.phase.get(), Phase::Handling | Phase::Receiving);
+        let count = slots.iter().filter(|(_, watch)| busy(watch)).count();
+        writeln!(out, "Requests in flight: {count}")?;
+        for (_, watch) in slots.iter().filter(|(_, watch)| busy(watch)).take(TOLD) {
+            let age = self.clock.now.get().saturating_sub(watch.since.get());
+            let age = age.saturating_add(swept);
+            let line = watch.line.try_borrow();
+            let line = line
+                .as_deref()
+                .map_or(&b"?"[..], |line| method_and_target(line));
+            writeln!(
+                out,
+                "  {} from {}, for {}.{} s{}",
+                line.escape_ascii(),
+                Peer(&watch.ends.peer),
+                age / 1000,
+                age % 1000 / 100,
+                if watch.phase.get() == Phase::Receiving {
+                    ", whose body is not here yet"
+                } else {
+                    ""
+                }
+            )?;
+        }
+        if count > TOLD {
+            writeln!(out, "  and {} more", count - TOLD)?;
+        }
+        Ok(())
     }
 
     /// Enters a connection; it leaves when the entry is dropped.
@@ -388,7 +491,14 @@ impl Connections {
             waker: RefCell::new(None),
             line: RefCell::default(),
         });
-        let key = self.slots.borrow_mut().insert(Rc::clone(&watch));
+        if self.slots.borrow().is_empty() {
+            // Nobody sweeps over an empty table: its clock goes on from here.
+            self.swept.set(Some(Instant::now()));
+        }
+        let key = self
+            .clock
+            .changing
+            .hold(|| self.slots.borrow_mut().insert(Rc::clone(&watch)));
         Entry {
             connections: Rc::clone(self),
             key,
@@ -413,15 +523,20 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.connections.slots.borrow_mut().try_remove(self.key);
+        let connections = &self.connections;
+        let watch = connections
+            .clock
+            .changing
+            .hold(|| connections.slots.borrow_mut().try_remove(self.key));
+        drop(watch);
     }
 }
 
 /// A client's address as the log writes it: without the port, as Gunicorn's `ip=`.
 pub(crate) struct Peer<'a>(pub(crate) &'a Address);
 
-impl std::fmt::Display for Peer<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Address::Tcp(address) => address.ip().fmt(f),
             Address::Unix(Some(path)) => write!(f, "unix:{}", path.display()),

@@ -177,6 +177,11 @@ impl<A: App> HttpService<A> {
         &self.shared.connections
     }
 
+    /// The same, to be kept.
+    pub(crate) fn connections_shared(&self) -> Rc<Connections> {
+        Rc::clone(&self.shared.connections)
+    }
+
     /// Resolves when as many requests were answered as a worker of this configuration may (`max_requests`, and
     /// `max_requests_jitter`).
     ///
@@ -199,14 +204,18 @@ impl<A: App> HttpService<A> {
     pub(crate) fn serve(
         self: &Rc<Self>,
         stream: Stream,
-        ends: Ends,
+        mut ends: Ends,
     ) -> impl Future<Output = ()> + 'static {
+        ends.drain = self.shared.connections.signal();
         let ends = Arc::new(ends);
         let trusted = self.shared.forwarded.trusts(&ends.peer);
         let entry = self.shared.connections.enter(ends);
         let wire = Rc::new(Wire::new(Rc::clone(&self.shared), entry, stream, trusted));
         let service = Service::new(Rc::clone(self), Rc::clone(&wire));
-        let connection = self.builder.serve_connection(Io(Rc::clone(&wire)), service);
+        let connection = self
+            .builder
+            .serve_connection(Io::new(Rc::clone(&wire)), service)
+            .with_upgrades();
         async move {
             let end = {
                 let mut connection = pin!(connection);
@@ -219,6 +228,11 @@ impl<A: App> HttpService<A> {
                     wire.reset_on_close();
                 }
                 End::Finished => close(&wire).await,
+                End::Upgraded => {
+                    if wire.upgraded().await {
+                        linger(&wire).await;
+                    }
+                }
             }
         }
     }
@@ -228,6 +242,8 @@ impl<A: App> HttpService<A> {
 enum End {
     /// In order, or by a refusal that is still to be answered.
     Finished,
+    /// The app has the stream.
+    Upgraded,
     /// Not to be spoken on any more.
     Cut,
 }
@@ -253,11 +269,15 @@ where
     match catch_unwind(AssertUnwindSafe(|| connection.poll(cx))) {
         Ok(Poll::Pending) => {
             wire.poll_rest(cx);
+            if wire.poll_departure(cx) {
+                return Poll::Ready(End::Cut);
+            }
             match wire.poll_flush_late(cx) {
                 Poll::Ready(Err(_)) => Poll::Ready(End::Cut),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
             }
         }
+        Ok(Poll::Ready(Ok(()))) if wire.open_upgrade() => Poll::Ready(End::Upgraded),
         Ok(Poll::Ready(Ok(()))) => Poll::Ready(End::Finished),
         Ok(Poll::Ready(Err(error))) if error.is_user() => Poll::Ready(End::Cut),
         Ok(Poll::Ready(Err(error))) => {
@@ -303,9 +323,14 @@ async fn close(wire: &Wire) {
     if !spoken {
         return wire.reset_on_close();
     }
-    if !wire.must_linger() {
-        return;
+    if wire.must_linger() {
+        linger(wire).await;
     }
+}
+
+/// Closes our half and gives the client the time to read what was said, whatever it is still sending.
+async fn linger(wire: &Wire) {
+    let watch = wire.watch();
     let mut discarded = 0;
     watch.linger();
     if poll_fn(|cx| wire.poll_shutdown(cx)).await.is_err() {

@@ -74,10 +74,33 @@ impl Inlet {
         }
     }
 
+    /// Keeps bytes that came behind the request being served.
+    pub(super) fn hold(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+    }
+
+    /// How many bytes are held.
+    #[must_use]
+    pub(super) fn held(&self) -> usize {
+        self.held.len() - self.start
+    }
+
     /// Nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
+    }
+
+    /// The connection leaves HTTP: what is held, and comes, is no message.
+    pub fn leave_http(&mut self) {
+        self.guard = Guard::new();
+        self.cleared = self.held.len();
+    }
+
+    /// What is held since [`leave_http`](Self::leave_http); [`consume`](Self::consume) what was taken.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        self.held.get(self.start..).unwrap_or_default()
     }
 
     /// The guard stands between two messages and nothing is held: the connection is idle.

@@ -3,8 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -13,6 +14,7 @@ use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -20,7 +22,9 @@ use super::connections::{Entry, Phase, Verdict, Watch};
 use super::guard::{Facts, Place, Refusal};
 use super::http::Shared;
 use super::inlet::Inlet;
-use crate::app::{BodyError, Fate};
+use super::upgrade::Upgrade;
+use crate::app::{BodyError, Client, Fate};
+use crate::resident::Resident;
 
 /// Bytes read from a socket at a time, at most.
 const SCRATCH: usize = 64 * 1024;
@@ -82,6 +86,15 @@ impl Stream {
             let _ = stream.set_zero_linger();
         }
     }
+
+    /// Ends both directions; whoever waits for one is woken.
+    fn hang_up(&self) {
+        let _ = match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
+            Self::Memory(_) => Ok(()),
+        };
+    }
 }
 
 /// All that belongs to one connection, shared by the task, the library's side of the socket, and the request.
@@ -90,9 +103,9 @@ pub(crate) struct Wire {
     pub(crate) shared: Rc<Shared>,
     entry: Entry,
     stream: RefCell<Stream>,
-    inlet: RefCell<Inlet>,
+    pub(super) inlet: RefCell<Inlet>,
     /// Answers that wait for those after them.
-    out: RefCell<Vec<u8>>,
+    pub(super) out: RefCell<Vec<u8>>,
     /// They are sent at the end of the worker's turn.
     late: Cell<bool>,
     /// They could not be: the connection's own task waits for the socket.
@@ -102,15 +115,20 @@ pub(crate) struct Wire {
     /// A response body waits for the backlog to shrink.
     throttled: Cell<bool>,
     /// The client has closed its half.
-    ended: Cell<bool>,
+    pub(super) ended: Cell<bool>,
     /// Where the body being received learns why it ended.
     fate: RefCell<Option<Arc<Fate>>>,
     /// The body that the app has left, and how much of that was read.
     rest: RefCell<Option<(Incoming, usize)>>,
     /// The app has left a body.
     forsaken: Cell<bool>,
+    /// Who is told when the client has left during the request.
+    pub(super) client: RefCell<Option<Weak<dyn Client>>>,
+    /// The library could not write all that it wanted to.
+    pub(super) stalled: Cell<bool>,
     /// The peer may be believed.
     pub(crate) trusted: bool,
+    pub(super) upgrade: Upgrade,
 }
 
 impl Wire {
@@ -129,7 +147,10 @@ impl Wire {
             fate: RefCell::default(),
             rest: RefCell::default(),
             forsaken: Cell::new(false),
+            client: RefCell::default(),
+            stalled: Cell::new(false),
             trusted,
+            upgrade: Upgrade::default(),
         }
     }
 
@@ -173,6 +194,21 @@ impl Wire {
         }
         // Without a receiver the library closes its reading side, at its next turn.
         cx.waker().wake_by_ref();
+    }
+
+    /// Takes what the library writes. Answers leave together: those to requests that wait behind this one, and those of
+    /// other connections, when `poll_flush_late` is called at the end of the turn.
+    fn poll_gather(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let gathered = self.out.borrow().len();
+        let alone = || !self.shared.late.is_served() && self.inlet.borrow().is_empty();
+        if gathered == 0 && (buf.len() >= GATHER || alone()) {
+            return self.poll_socket(cx, buf);
+        }
+        if gathered + buf.len() > GATHER {
+            ready!(self.poll_flush(cx))?;
+        }
+        self.out.borrow_mut().extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
     }
 
     /// The body of a request was refused or cut while the app still had it.
@@ -225,6 +261,12 @@ impl Wire {
     /// The next close is to be seen as a failure.
     pub(crate) fn reset_on_close(&self) {
         self.stream.borrow().reset_on_close();
+    }
+
+    /// Cuts the connection, whoever holds it.
+    pub(super) fn hang_up(&self) {
+        self.reset_on_close();
+        self.stream.borrow().hang_up();
     }
 
     /// Sends `bytes` from `*sent` on.
@@ -295,14 +337,35 @@ impl Wire {
 
     /// Reads and forgets; how many bytes, zero at the end.
     pub(crate) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut read = 0;
+        ready!(self.poll_receive(cx, SCRATCH, |bytes| read = bytes.len()))?;
+        Poll::Ready(Ok(read))
+    }
+
+    /// Reads at most `room` bytes past the guard; none at the end.
+    pub(super) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        take: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<()>> {
         BUFFER.with_borrow_mut(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
+            let room = room.min(SCRATCH);
+            let mut buffer = ReadBuf::new(buffer.get_mut(..room).unwrap_or_default());
             ready!(self.stream.borrow_mut().poll_read(cx, &mut buffer))?;
-            Poll::Ready(Ok(buffer.filled().len()))
+            if buffer.filled().is_empty() {
+                self.ended.set(true);
+            }
+            take(buffer.filled());
+            Poll::Ready(Ok(()))
         })
     }
 
-    fn poll_socket(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_socket(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.stream.borrow_mut().poll_write(cx, bytes) {
             Poll::Ready(Ok(0)) if !bytes.is_empty() => {
                 Poll::Ready(Err(io::ErrorKind::WriteZero.into()))
@@ -334,6 +397,7 @@ impl Wire {
         let inlet = &mut *self.inlet.borrow_mut();
         let begin = |head: &[u8], repeated| {
             self.fate.borrow_mut().take();
+            self.client.borrow_mut().take();
             watch.begin(head, repeated);
         };
         loop {
@@ -427,9 +491,34 @@ impl Wire {
     }
 }
 
-/// The library's side of a connection.
+/// The library's side of a connection; the app's, once the connection has left HTTP. `Send` for the library's sake, which
+/// hands it to apps that may be so: it is of use on the worker's thread alone.
 #[derive(Debug)]
-pub(crate) struct Io(pub(crate) Rc<Wire>);
+pub(crate) struct Io(Resident<Rc<Wire>>);
+
+impl Io {
+    pub(crate) fn new(wire: Rc<Wire>) -> Self {
+        Self(Resident::new(wire))
+    }
+
+    #[inline]
+    fn wire(&self) -> io::Result<&Rc<Wire>> {
+        self.0.get().ok_or_else(abroad)
+    }
+}
+
+#[cold]
+fn abroad() -> io::Error {
+    io::Error::other("a connection can be used on its worker's thread alone")
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        if let Ok(wire) = self.wire() {
+            wire.release();
+        }
+    }
+}
 
 impl Read for Io {
     fn poll_read(
@@ -437,7 +526,12 @@ impl Read for Io {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.0.poll_read(cx, &mut buf)
+        let wire = self.wire()?;
+        if wire.upgrade.is_http() {
+            wire.poll_read(cx, &mut buf)
+        } else {
+            wire.poll_read_upgraded(cx, &mut buf)
+        }
     }
 }
 
@@ -447,19 +541,18 @@ impl Write for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let wire = &self.0;
-        let gathered = wire.out.borrow().len();
-        let alone = || !wire.shared.late.is_served() && wire.inlet.borrow().is_empty();
-        if gathered == 0 && (buf.len() >= GATHER || alone()) {
-            return wire.poll_socket(cx, buf);
+        let wire = self.wire()?;
+        if !wire.upgrade.is_http() {
+            if !wire.upgrade.is_promised() {
+                return wire.poll_write_upgraded(cx, buf);
+            }
+            wire.out.borrow_mut().extend_from_slice(buf);
+            return Poll::Ready(Ok(buf.len()));
         }
-        // Answers leave together: those to requests that wait behind this one, and those of other connections, when
-        // `poll_flush_late` is called at the end of the turn.
-        if gathered + buf.len() > GATHER {
-            ready!(wire.poll_flush(cx))?;
-        }
-        wire.out.borrow_mut().extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
+        let written = wire.poll_gather(cx, buf);
+        let all = matches!(written, Poll::Ready(Ok(length)) if length == buf.len());
+        wire.stalled.set(!all);
+        written
     }
 
     /// The connection's task flushes after each turn of the library.
@@ -467,8 +560,8 @@ impl Write for Io {
         Poll::Ready(Ok(()))
     }
 
-    /// The connection's task decides how to close.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// The connection's task decides how to close, as long as it speaks HTTP.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire()?.poll_shutdown_upgraded(cx)
     }
 }

@@ -32,6 +32,8 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 pub(super) enum Fault {
     #[error("the app answered with the interim status {0}")]
     Interim(StatusCode),
+    #[error("the app switched protocols without an Upgrade field")]
+    Unnamed,
     #[error("the app's Content-Length is not one number")]
     Length,
     #[error("the app's body has {body} bytes, its Content-Length is {announced}")]
@@ -141,6 +143,8 @@ pub(crate) struct Exchange {
     pub(super) wire: Rc<Wire>,
     /// The method is HEAD.
     pub(super) head: bool,
+    /// The client asked for another protocol, and sent no body that would stand in its way.
+    pub(super) upgradable: bool,
     /// For the access log.
     pub(super) record: Option<Box<Record>>,
 }
@@ -172,6 +176,9 @@ impl Exchange {
             .and_then(|fields| fields.check(response.status(), exact, self.head));
         let fields = match checked {
             Ok(fields) => fields,
+            Err(Fault::Interim(StatusCode::SWITCHING_PROTOCOLS)) if self.upgradable => {
+                return self.switch(response.into_parts().0);
+            }
             Err(fault) => {
                 let page = self.fail(&fault.to_string());
                 return self.send_page(page);
@@ -190,6 +197,31 @@ impl Exchange {
         } else {
             Reply::new(Some(body), fields.length.or(exact), self, &parts)
         };
+        Response::from_parts(parts, body)
+    }
+
+    /// The app's answer by which the connection leaves HTTP (RFC 9110 section 15.2.2).
+    fn switch<B>(mut self, mut parts: response::Parts) -> Response<Reply<B>> {
+        if !parts.headers.contains_key(UPGRADE) {
+            let page = self.fail(&Fault::Unnamed.to_string());
+            return self.send_page(page);
+        }
+        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, TE, KEEP_ALIVE] {
+            parts.headers.remove(name);
+        }
+        parts
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        parts
+            .headers
+            .entry(SERVER)
+            .or_insert(HeaderValue::from_static(SERVER_NAME));
+        let mut record = self.record.take();
+        if let Some(record) = &mut record {
+            record.answered(parts.status, &parts.headers);
+        }
+        self.wire.upgrade.promise(record);
+        let body = Reply::new(None, Some(0), self, &parts);
         Response::from_parts(parts, body)
     }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,13 +13,14 @@ use http::header::HOST;
 use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
 use super::guard::Refusal;
 use super::http::HttpService;
 use super::io::Wire;
 use super::reply::{Exchange, Reply};
-use crate::app::{App, Body, Origin, Scheme};
+use crate::app::{App, Body, Line, Origin, Scheme};
 use crate::error::chain;
 
 /// The app as one connection's hyper sees it.
@@ -72,6 +73,8 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         let exchange = Exchange {
             wire: Rc::clone(wire),
             head: parts.method == Method::HEAD,
+            upgradable: parts.extensions.get::<OnUpgrade>().is_some()
+                && incoming.is_end_stream(),
             record: wire.shared.access.as_ref().map(|log| {
                 let scheme = *scheme.as_ref().unwrap_or(&Scheme::Http);
                 log.begin(&parts, wire.watch().ends(), scheme)
@@ -92,7 +95,11 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             trusted: wire.trusted,
         };
         let request = Request::from_parts(parts, body);
-        match catch_unwind(AssertUnwindSafe(|| self.http.app.call(request, origin))) {
+        let line: Weak<Wire> = Rc::downgrade(wire);
+        let line = Line::new(line);
+        match catch_unwind(AssertUnwindSafe(|| {
+            self.http.app.serve(request, origin, line)
+        })) {
             Ok(future) => Answer {
                 future: Some(future),
                 page: None,

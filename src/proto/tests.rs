@@ -29,6 +29,8 @@ use crate::app::{Address, App, Body, BodyError, Ends, Origin};
 use crate::config::{AllowList, HeaderMapping};
 use crate::error::AnyError;
 
+mod upgrade;
+
 static PIECE: &[u8] = &[b'a'; 50_000];
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const GET_AND_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -99,10 +101,7 @@ async fn connect<A: App>(http: &Rc<HttpService<A>>) -> TcpStream {
     let address: SocketAddr = listener.local_addr().expect("an address");
     let client = TcpStream::connect(address).await.expect("a connection");
     let (stream, peer) = listener.accept().await.expect("a connection");
-    let ends = Ends {
-        peer: Address::Tcp(peer),
-        local: Address::Tcp(address),
-    };
+    let ends = Ends::new(Address::Tcp(peer), Address::Tcp(address));
     tokio::task::spawn_local(http.serve(Stream::Tcp(stream), ends));
     client
 }
@@ -955,10 +954,7 @@ fn hyper_takes_whatever_the_guard_lets_through() {
 
 fn connect_in_memory<A: App>(http: &Rc<HttpService<A>>) -> tokio::io::DuplexStream {
     let (client, stream) = tokio::io::duplex(1 << 16);
-    let ends = Ends {
-        peer: Address::Unix(None),
-        local: Address::Unix(None),
-    };
+    let ends = Ends::new(Address::Unix(None), Address::Unix(None));
     tokio::task::spawn_local(http.serve(Stream::Memory(stream), ends));
     client
 }

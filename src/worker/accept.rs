@@ -14,12 +14,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
-use tokio::time::sleep;
 
 use super::gate::{Gate, Permit};
 use crate::app::{Address, Bell, Ends};
 use crate::listener::{Kind, Listener};
 use crate::os::epoll::{Epoll, Exclusive};
+use crate::os::timer::Timer;
 use crate::proto::Stream;
 use crate::scoreboard::Row;
 
@@ -48,6 +48,8 @@ pub(crate) struct Acceptor {
     gate: Rc<Gate>,
     /// The system had no room the last time: said once.
     short: Cell<bool>,
+    /// Made at the start: it is set when there may be no descriptor left.
+    timer: Timer,
 }
 
 /// Takes a connection over.
@@ -94,6 +96,7 @@ impl Acceptor {
             local,
             gate,
             short: Cell::new(false),
+            timer: Timer::new()?,
         })
     }
 
@@ -123,7 +126,7 @@ impl Acceptor {
                 && is_shortage(&error)
             {
                 self.tell_shortage(&error);
-                self.away(sleep(NO_ROOM_PAUSE)).await;
+                self.away(self.timer.after(NO_ROOM_PAUSE)).await;
             }
         }
         if self.rung.is_some()
@@ -154,10 +157,7 @@ impl Acceptor {
             Kind::Tcp => Stream::Tcp(TcpStream::from_std(fd.into())?),
             Kind::Unix => Stream::Unix(UnixStream::from_std(fd.into())?),
         };
-        let ends = Ends {
-            peer: address(&peer),
-            local: self.local.clone(),
-        };
+        let ends = Ends::new(address(&peer), self.local.clone());
         to.take(stream, ends, permit);
         Ok(true)
     }
@@ -200,7 +200,7 @@ impl Acceptor {
                 if !called || self.gate.is_closing() {
                     return false;
                 }
-                sleep(pause).await;
+                self.timer.after(pause).await;
                 if least.activity() != before {
                     return true;
                 }

@@ -1,6 +1,7 @@
 //! The worker: one process, one thread, one current-thread runtime that accepts, serves, beats and obeys.
 
 mod accept;
+mod code;
 mod control;
 mod gate;
 
@@ -8,16 +9,19 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
-
 use crate::app::{BootError, Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
+use crate::config::Config;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
+use crate::hooks::{self, Failed, Hooks};
+use crate::last_words;
 use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
+use crate::os::timer::Timer;
 use crate::proto::{HttpService, Stream};
 use accept::{Acceptor, Take};
+use code::Code;
 use control::{Control, Told};
 use gate::{Gate, Permit};
 
@@ -33,25 +37,53 @@ const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 /// A worker's whole life, from the fork to its exit code.
 pub(crate) fn run<H: Host>(mut context: WorkerContext, host: H) -> Exit {
     tracing::info!("Booting worker with pid: {}", std::process::id());
-    let exit = match boot(&mut context, &host) {
+    let config = Rc::clone(&context.config);
+    let hooks = Rc::clone(&context.hooks);
+    let worker = context.worker();
+    let booted = hooks
+        .post_fork(&worker, &config)
+        .map_err(|failed| hook_failed(&failed, Exit::WorkerBoot))
+        .and_then(|()| boot(&mut context, &host));
+    let (exit, host) = match booted {
         Ok((runtime, epoll)) => {
             let host = Rc::new(host);
             let main = serve(context, Rc::clone(&host), epoll);
             let exit = host.drive(runtime, epoll.map(Epoll::number), main);
-            host.shutdown();
-            exit
+            (exit, Some(host))
         }
-        Err(exit) => exit,
+        Err(exit) => (exit, None),
     };
     flush_access();
     tracing::info!("Worker exiting (pid: {})", std::process::id());
+    if let Err(failed) = hooks.worker_exit(&worker, &config)
+        && !failed.message.is_empty()
+    {
+        tracing::warn!("Exception during worker exit:\n{failed}");
+    }
+    if let Some(host) = host {
+        host.shutdown();
+    }
     exit
+}
+
+/// How a worker ends that a hook has failed in: as the hook says, else by `exit`.
+fn hook_failed(failed: &Failed, exit: Exit) -> Exit {
+    if !failed.message.is_empty() {
+        tracing::error!("Exception in worker process\n{failed}");
+    }
+    failed.exit.unwrap_or(exit)
 }
 
 fn boot<H: Host>(
     context: &mut WorkerContext,
     host: &H,
 ) -> Result<(tokio::runtime::LocalRuntime, Option<Epoll>), Exit> {
+    // A worker that is stuck, perhaps in its import, is sent ABRT by the master.
+    if let Some(last_words) = context.last_words.take() {
+        last_words
+            .expect_abort()
+            .map_err(|error| cannot_boot("cannot take the signal ABRT", &error))?;
+    }
     // Here and not in the master, so that a reload that is given up leaves nothing behind.
     crate::os::process::set_all_env(&context.config.raw_env);
     if let Some(directory) = &context.config.chdir {
@@ -62,10 +94,15 @@ fn boot<H: Host>(
     identity.map_err(|error| cannot_boot("cannot change to the user or group", &error))?;
     crate::os::orphan::leave_when_master_dies(context.master)
         .map_err(|error| cannot_boot("cannot watch the master's life", &error))?;
-    host.boot(context)
-        .map_err(|error| no_app(context, &error))?;
+    host.boot(context).map_err(|error| {
+        tell_code(context, host, &error);
+        no_app(context, &error)
+    })?;
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all();
+    builder.enable_io();
+    if H::TOKIO_TIME {
+        builder.enable_time();
+    }
     let before = Before::look();
     host.hooks(&mut builder, Box::new(flush_access));
     let runtime = builder
@@ -88,19 +125,29 @@ fn cannot_boot(what: &str, error: &io::Error) -> Exit {
     Exit::WorkerBoot
 }
 
+/// The files to watch for a change that mends it.
+fn tell_code<H: Host>(context: &mut WorkerContext, host: &H, error: &BootError) {
+    if let Some(code) = Code::of(context) {
+        let mut files = host.code();
+        files.extend(code::named_in(&error.to_string()));
+        code.tell(files);
+    }
+}
+
 /// The main future: until told to leave, or until something cannot be had.
-async fn serve<H: Host>(context: WorkerContext, host: Rc<H>, epoll: Option<Epoll>) -> Exit {
+async fn serve<H: Host>(mut context: WorkerContext, host: Rc<H>, epoll: Option<Epoll>) -> Exit {
     let app = match host.load(&context).await {
         Ok(app) => app,
-        Err(error) => return no_app(&context, &error),
+        Err(error) => {
+            tell_code(&mut context, &*host, &error);
+            return no_app(&context, &error);
+        }
     };
-    let served = async {
-        let worker = Worker::new(context, host, app, epoll)?;
-        Ok(worker.run().await)
-    };
-    served
-        .await
-        .unwrap_or_else(|error: io::Error| cannot_boot("cannot start serving", &error))
+    match Worker::new(context, host, app, epoll) {
+        Ok(Ok(worker)) => worker.run().await,
+        Ok(Err(exit)) => exit,
+        Err(error) => cannot_boot("cannot start serving", &error),
+    }
 }
 
 /// A worker that serves.
@@ -111,6 +158,26 @@ struct Worker<H: Host> {
     control: Control,
     access: Option<Rc<AccessSink>>,
     graceful: Duration,
+    told: Points,
+    /// For the worker's end, when there may be no descriptor left.
+    deadline: Timer,
+    last_sweeps: Timer,
+}
+
+/// The points of a worker's life, for those who want to be told.
+struct Points {
+    hooks: Rc<dyn Hooks>,
+    worker: hooks::Worker,
+    config: Rc<Config>,
+}
+
+impl Points {
+    /// It is told to leave at once.
+    fn interrupted(&self) {
+        if let Err(failed) = self.hooks.worker_int(&self.worker, &self.config) {
+            hook_failed(&failed, Exit::Internal);
+        }
+    }
 }
 
 /// Why a worker leaves.
@@ -124,11 +191,19 @@ enum Leaving {
 
 impl<H: Host> Worker<H> {
     fn new(
-        context: WorkerContext,
+        mut context: WorkerContext,
         host: Rc<H>,
         app: H::App,
         epoll: Option<Epoll>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Result<Self, Exit>> {
+        if let Some(code) = Code::of(&mut context) {
+            host.spawn(code.follow(Rc::clone(&host)));
+        }
+        let told = Points {
+            hooks: Rc::clone(&context.hooks),
+            worker: context.worker(),
+            config: Rc::clone(&context.config),
+        };
         let WorkerContext {
             config,
             listeners,
@@ -138,19 +213,18 @@ impl<H: Host> Worker<H> {
             ..
         } = context;
         let control = Control::new(channel)?;
-        // A worker that is stuck is sent ABRT by the master: nothing but the handler itself can answer it.
-        let at_once = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-        signal_hook::flag::register_conditional_shutdown(
-            signal_hook::consts::SIGABRT,
-            i32::from(Exit::Config.code()),
-            at_once,
-        )?;
+        // Now that signals are obeyed: a hook may send one.
+        if let Err(failed) = told.hooks.post_worker_init(&told.worker, &config) {
+            return Ok(Err(hook_failed(&failed, Exit::WorkerBoot)));
+        }
         let access = match &config.accesslog {
             Some(target) => Some(AccessSink::open(target)?),
             None => None,
         };
         let gate = Gate::new(config.worker_connections, row);
         let service = HttpService::new(app, &config, access.clone(), row);
+        let connections = service.connections_shared();
+        last_words::tell_by(Box::new(move |out| connections.tell(out)));
         let worker = Self {
             host,
             service,
@@ -158,9 +232,12 @@ impl<H: Host> Worker<H> {
             control,
             access,
             graceful: config.graceful_timeout,
+            told,
+            deadline: Timer::new()?,
+            last_sweeps: Timer::new()?,
         };
-        worker.beat(heartbeat, config.timeout);
-        worker.sweep();
+        worker.beat(heartbeat, config.timeout)?;
+        worker.sweep()?;
         worker.host.spawn(worker.service.send_late());
         for listener in listeners {
             let bell = worker.host.bell();
@@ -172,7 +249,7 @@ impl<H: Host> Worker<H> {
             worker.host.spawn(acceptor.run(to));
         }
         row.start_accepting(std::process::id());
-        Ok(worker)
+        Ok(Ok(worker))
     }
 
     async fn run(mut self) -> Exit {
@@ -180,6 +257,10 @@ impl<H: Host> Worker<H> {
         let leaving = self.until_told_to_leave().await;
         self.gate.row().stop_accepting();
         self.gate.close();
+        self.host.leaving(match leaving {
+            Leaving::AtOnce => Instant::now(),
+            Leaving::Finish(within) => Instant::now() + within,
+        });
         match leaving {
             Leaving::AtOnce => {}
             Leaving::Finish(within) => {
@@ -219,8 +300,12 @@ impl<H: Host> Worker<H> {
                 self.control.report(Report::Draining);
                 Some(Leaving::Finish(self.graceful))
             }
-            Told::Order(Order::Quit) => Some(Leaving::AtOnce),
+            Told::Order(Order::Quit) => {
+                self.told.interrupted();
+                Some(Leaving::AtOnce)
+            }
             Told::Signal(Order::Quit) => {
+                self.told.interrupted();
                 self.control.report(Report::Draining);
                 Some(Leaving::AtOnce)
             }
@@ -254,31 +339,32 @@ impl<H: Host> Worker<H> {
     /// Waits for the connections to end; still obeys an order to hurry.
     async fn finish(&mut self, within: Duration) {
         let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
-        let all_done = || async {
+        let mut all_done = std::pin::pin!(async {
             gate.empty().await;
             host.quiet().await;
-        };
-        let empty = timeout(within, all_done());
-        let mut empty = std::pin::pin!(empty);
-        let mut sweeps = interval(LAST_SWEEPS);
+        });
+        let mut until = Instant::now() + within;
         loop {
+            let left = until.saturating_duration_since(Instant::now());
             let told = tokio::select! {
-                _ = sweeps.tick() => {
+                () = &mut all_done => return,
+                () = self.deadline.after(left) => {
+                    self.service.connections().abort_all();
+                    return;
+                }
+                () = self.last_sweeps.after(LAST_SWEEPS) => {
                     self.service.connections().sweep(Instant::now());
                     continue;
-                }
-                done = &mut empty => {
-                    if done.is_err() {
-                        self.service.connections().abort_all();
-                    }
-                    return;
                 }
                 told = self.control.next() => told,
             };
             match told {
-                Told::Order(Order::Quit) | Told::Signal(Order::Quit) => return,
+                Told::Order(Order::Quit) | Told::Signal(Order::Quit) => {
+                    self.told.interrupted();
+                    return;
+                }
                 Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
-                Told::Orphaned => empty.set(timeout(within.min(ORPHAN_GRACE), all_done())),
+                Told::Orphaned => until = Instant::now() + within.min(ORPHAN_GRACE),
                 Told::Order(Order::Drain)
                 | Told::Signal(Order::Drain)
                 | Told::Call
@@ -299,7 +385,7 @@ impl<H: Host> Worker<H> {
     }
 
     /// Touches the heartbeat file from this runtime, and so proves that it and the app on its thread turn.
-    fn beat(&self, heartbeat: Heartbeat, limit: Duration) {
+    fn beat(&self, heartbeat: Heartbeat, limit: Duration) -> io::Result<()> {
         let (gate, host) = (Rc::clone(&self.gate), Rc::clone(&self.host));
         let every = if limit.is_zero() {
             BEAT
@@ -307,42 +393,41 @@ impl<H: Host> Worker<H> {
             BEAT.min(limit / 4)
         };
         let every = every.max(Duration::from_millis(10));
+        let timer = Timer::new()?;
         self.host.spawn(async move {
-            let mut ticks = interval(every);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut failing = false;
             loop {
-                ticks.tick().await;
                 // A wake-up may have gone to a worker that died or was stopped before it could accept.
                 gate.call();
-                if !host.moves_within(every) {
-                    continue;
-                }
-                match heartbeat.beat() {
-                    Ok(()) => failing = false,
-                    Err(error) => {
-                        if !std::mem::replace(&mut failing, true) {
-                            tracing::error!("cannot touch the heartbeat file: {error}");
+                if host.moves_within(every) {
+                    match heartbeat.beat() {
+                        Ok(()) => failing = false,
+                        Err(error) => {
+                            if !std::mem::replace(&mut failing, true) {
+                                tracing::error!("cannot touch the heartbeat file: {error}");
+                            }
                         }
                     }
                 }
+                timer.after(every).await;
             }
         });
+        Ok(())
     }
 
     /// Ends connections that are past a deadline; a worker without connections sleeps.
-    fn sweep(&self) {
+    fn sweep(&self) -> io::Result<()> {
         let service = Rc::clone(&self.service);
         let gate = Rc::clone(&self.gate);
+        let timer = Timer::new()?;
         self.host.spawn(async move {
-            let mut ticks = interval(SWEEP);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 gate.any().await;
-                ticks.tick().await;
                 service.connections().sweep(Instant::now());
+                timer.after(SWEEP).await;
             }
         });
+        Ok(())
     }
 }
 

@@ -35,7 +35,7 @@ fn a_stopped_worker_is_told_of_killed_and_replaced() {
 
 #[test]
 fn a_python_app_that_never_comes_back_is_aborted_and_replaced() {
-    for driver in ["sync", "gevent"] {
+    for driver in ["sync", "gevent", "gthread"] {
         let server = Rgun::app("wsgi:app")
             .args(["-k", driver, "--timeout", "4"])
             .start();
@@ -129,6 +129,7 @@ fn workers_whose_master_died_leave_within_a_second() {
         ("builtin:hello", "sync"),
         ("wsgi:app", "sync"),
         ("wsgi:app", "gevent"),
+        ("wsgi:app", "gthread"),
     ] {
         let server = Rgun::app(app).args(["-k", driver]).workers(3).start();
         let workers = server.wait_for_workers(3);

@@ -9,12 +9,17 @@ use crate::harness::root;
 /// What both sides of the process model share.
 const GROUND: &[&str] = &[
     "channel",
+    "code_files",
     "connections",
     "drain",
     "heartbeat",
+    "hooks",
+    "last_words",
     "listener",
     "log",
+    "resident",
     "scoreboard",
+    "websocket",
 ];
 
 /// A room and what it may import beside itself; `GROUND` stands for all of the ground.

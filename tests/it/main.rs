@@ -7,10 +7,15 @@
 mod harness;
 
 mod access_log;
+mod asgi;
+mod asgi_bad_apps;
+mod asgi_loop;
 mod boot;
 mod faults;
 mod frameworks;
+mod gunicorn_conf;
 mod heartbeat;
+mod hooks;
 mod http;
 mod http_vectors;
 mod identity;
@@ -18,7 +23,11 @@ mod layers;
 mod limits;
 mod listeners;
 mod load;
+mod preload;
 mod python;
+mod reload;
 mod shop;
 mod signals;
+mod stacks;
+mod threads;
 mod wsgi_bad_apps;

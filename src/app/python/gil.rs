@@ -46,6 +46,20 @@ pub(super) fn acquire() {
     }
 }
 
+/// Does `work` with the GIL, whether it is given away at the moment or not.
+pub(super) fn held<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
+    let given_away = !SAVED.get().is_null();
+    if given_away {
+        acquire();
+    }
+    // Attaches a thread that is no interpreter's; on the worker's own it only counts.
+    let done = Python::attach(work);
+    if given_away {
+        release();
+    }
+    done
+}
+
 /// What a fork of a process that holds an interpreter needs around it; see `PyOS_BeforeFork`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForkHooks {
@@ -55,6 +69,10 @@ pub(crate) struct ForkHooks {
     pub(crate) parent: fn(),
     /// In the child, first of all.
     pub(crate) child: fn(),
+    /// Gives the GIL away while the master waits.
+    pub(crate) pause: fn(),
+    /// Takes it back.
+    pub(crate) resume: fn(),
 }
 
 /// The hooks of `CPython`. They belong on the thread that holds the GIL, which the child holds as well afterwards.
@@ -62,6 +80,8 @@ pub(super) const FORK_HOOKS: ForkHooks = ForkHooks {
     before,
     parent,
     child,
+    pause: release,
+    resume: acquire,
 };
 
 fn before() {

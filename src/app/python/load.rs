@@ -1,7 +1,7 @@
 //! From `module:attribute` to a callable, as Gunicorn's `import_app` does it (`gunicorn/util.py`), with two additions:
 //! without an attribute `app` is taken where there is no `application`, and the attribute may be dotted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pyo3::exceptions::{
     PyAttributeError, PyImportError, PySyntaxError, PyTypeError, PyValueError,
@@ -85,6 +85,36 @@ pub(super) fn app(
         ));
     }
     Ok(app)
+}
+
+/// The source files of all modules that are loaded, sorted.
+pub(super) fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    // A copy: another thread may import.
+    let modules = modules.call_method0("copy")?.cast_into::<PyDict>()?;
+    let mut files = Vec::new();
+    for module in modules.values() {
+        // By the module's own dict: some make attributes up, or import something when they are asked.
+        let Ok(module) = module.cast_into::<PyModule>() else {
+            continue;
+        };
+        let Some(file) = module.dict().get_item("__file__")? else {
+            continue;
+        };
+        if let Ok(file) = file.extract::<PathBuf>()
+            && file.is_absolute()
+        {
+            let is_compiled = file.extension().is_some_and(|end| end == "pyc");
+            files.push(if is_compiled {
+                file.with_extension("py")
+            } else {
+                file
+            });
+        }
+    }
+    files.sort_unstable();
+    files.dedup();
+    Ok(files)
 }
 
 /// A failure of code that is not ours, with its whole traceback.

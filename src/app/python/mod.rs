@@ -8,29 +8,40 @@
 //! The rules of the room: references stay on their thread, or travel as `shared` says; no borrow of ours is held while the app's code can
 //! run, for a greenlet may be switched, or a destructor come back to us.
 
+mod asgi;
+mod awaitable;
+mod counted;
 mod gevent;
 mod gil;
+mod hooks;
 mod interface;
 mod load;
 mod object;
 mod pace;
+mod preload;
 mod reply;
 mod shared;
 mod signals;
+mod stuck;
 mod sync;
 mod threads;
 mod traceback;
 mod wsgi;
 
+use std::cell::OnceCell;
+
 use pyo3::prelude::*;
 
+use self::preload::Preloaded;
 use self::wsgi::{Multithread, Wsgi};
 use crate::app::BootError;
 use crate::channel::Interface;
 use crate::config::{AppPath, Config, WorkerClass};
 
+pub(crate) use self::asgi::AsgiHost;
 pub(crate) use self::gevent::GeventHost;
 pub(crate) use self::gil::ForkHooks;
+pub(crate) use self::hooks::{PythonHooks, Scripts};
 pub(crate) use self::sync::SyncHost;
 pub(crate) use self::threads::ThreadsHost;
 
@@ -39,7 +50,15 @@ pub(crate) use self::threads::ThreadsHost;
 /// Whoever has one is on the thread that holds the GIL: it is made once, from the token that `main` of the extension module
 /// gets, and cannot be sent.
 #[derive(Clone, Copy)]
-pub(crate) struct Interpreter(Python<'static>);
+pub(crate) struct Interpreter(Python<'static>, &'static OnceCell<Preloaded>);
+
+/// A file of ours in Python, which ends with a NUL, as the interpreter wants it.
+const fn cstr(text: &str) -> &std::ffi::CStr {
+    match std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => panic!("the glue has a NUL in it"),
+    }
+}
 
 impl std::fmt::Debug for Interpreter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,7 +69,8 @@ impl std::fmt::Debug for Interpreter {
 impl Interpreter {
     /// For the time of the call that `py` comes from, in which the process spends its life.
     pub(crate) fn new(py: Python<'_>) -> Self {
-        Self(object::token(py))
+        // Once in the life of the process.
+        Self(object::token(py), Box::leak(Box::default()))
     }
 
     /// What a fork needs around it.
@@ -66,7 +86,10 @@ impl Interpreter {
         let threads = config.threads.max(config.max_threads) > 1;
         match config.worker_class {
             WorkerClass::Sync if threads => WorkerClass::Gthread,
-            WorkerClass::Auto => match seen.or_else(|| self.guess(config)) {
+            WorkerClass::Auto => match seen
+                .or_else(|| self.preloaded_interface(config))
+                .or_else(|| self.guess(config))
+            {
                 Some(Interface::Asgi) => WorkerClass::Asgi,
                 Some(Interface::Wsgi) | None if threads => WorkerClass::Gthread,
                 Some(Interface::Wsgi) | None if self.finds("gevent").unwrap_or(false) => {
@@ -100,7 +123,7 @@ impl Interpreter {
     /// # Errors
     /// What a worker would fail of.
     pub(crate) fn check(self, config: &Config) -> Result<(), BootError> {
-        self.prepare(config)?;
+        self.paths(config)?;
         if self.resolve(config, None) == WorkerClass::Gevent {
             gevent::patch(self.0)?;
         }
@@ -121,8 +144,18 @@ impl Interpreter {
         self.0
     }
 
-    /// Before anything of the app's is imported.
+    /// In a worker, before anything of the app's is imported.
     fn prepare(self, config: &Config) -> Result<(), BootError> {
+        self.after_fork()
+            .and_then(|()| stuck::report_on_abort(self.0))
+            .map_err(|error| load::boot(self.0, &error))?;
+        if let Some(directory) = &config.tmp_upload_dir {
+            wsgi::keep_in(directory);
+        }
+        self.paths(config)
+    }
+
+    fn paths(self, config: &Config) -> Result<(), BootError> {
         load::sync_environment(self.0)?;
         load::extend_path(self.0, config.pythonpath.iter().map(AsRef::as_ref))
     }
@@ -152,7 +185,8 @@ impl Interpreter {
                 "The application is a WSGI app: use --worker-class gevent, gthread, sync or auto."
                     .into(),
             )),
-            Some(_) | None => Ok(app),
+            Some(_) | None => hooks::after_import(self.0, config, app, wanted)
+                .map_err(|error| load::boot(self.0, &error)),
         }
     }
 
@@ -164,16 +198,34 @@ impl Interpreter {
         let Some(AppPath::Python { module, attribute }) = &config.wsgi_app else {
             return Err(BootError::Load("No application module specified.".into()));
         };
+        if let Some(preloaded) = self.preloaded(config) {
+            return Ok(preloaded.app.clone());
+        }
+        hooks::before_import(self.0, config).map_err(|error| load::boot(self.0, &error))?;
         let signals = signals::Taken::now();
         let app = load::app(self.0, module, attribute.as_deref())?;
+        stuck::keep(self.0).map_err(|error| load::boot(self.0, &error))?;
         for signal in signals.since() {
-            tracing::info!("The application has a handler of its own for {signal}.");
+            if self.is_preloading(config) {
+                tracing::warn!(
+                    "The application has set a handler for {signal}: the server's own replaces it, since it was preloaded."
+                );
+            } else {
+                tracing::info!("The application has a handler of its own for {signal}.");
+            }
         }
         Ok(app)
     }
 
+    /// The files of all modules that are loaded.
+    #[expect(clippy::unused_self, reason = "there has to be an interpreter")]
+    pub(crate) fn code(self) -> Vec<std::path::PathBuf> {
+        // The main thread of a worker does not always hold the GIL.
+        Python::attach(|py| load::files(py).unwrap_or_default())
+    }
+
     /// What the interpreter would do at its end; it is not ended itself, for that waits for daemon threads and greenlets.
-    fn shutdown(self) {
+    pub(crate) fn shutdown(self) {
         if let Err(error) = self.run_exit_handlers() {
             tracing::error!(
                 "Error in an exit handler\n{}",

@@ -9,8 +9,9 @@
 
 use std::ffi::c_int;
 use std::fs::File;
+use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::thread::ThreadId;
 
@@ -18,6 +19,8 @@ use bytes::Bytes;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyString};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::shared::{self, Away};
 
@@ -74,6 +77,23 @@ pub(super) fn latin1(py: Python<'static>, bytes: &[u8]) -> PyResult<Bound<'stati
     Ok(unsafe { text.cast_into_unchecked() })
 }
 
+/// `callable()` by the vectorcall protocol.
+pub(super) fn call0<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let mut spare: *mut ffi::PyObject = ptr::null_mut();
+    let start = (&raw mut spare).wrapping_add(1).cast_const();
+    // SAFETY: no reference follows `start`, and the slot before it is ours to lend.
+    let result = unsafe {
+        lacking::PyObject_VectorcallDict(
+            callable.as_ptr(),
+            start,
+            lacking::ARGUMENTS_OFFSET,
+            ptr::null_mut(),
+        )
+    };
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
 /// `callable(first, second)` by the vectorcall protocol: no tuple is made.
 pub(super) fn call2(callable: &Ref, first: &Ref, second: &Ref) -> PyResult<Ref> {
     let arguments = [ptr::null_mut(), first.as_ptr(), second.as_ptr()];
@@ -91,6 +111,28 @@ pub(super) fn call2(callable: &Ref, first: &Ref, second: &Ref) -> PyResult<Ref> 
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
 }
 
+/// `callable(first, second, third)`, in the same way.
+pub(super) fn call3(callable: &Ref, first: &Ref, second: &Ref, third: &Ref) -> PyResult<Ref> {
+    let arguments = [
+        ptr::null_mut(),
+        first.as_ptr(),
+        second.as_ptr(),
+        third.as_ptr(),
+    ];
+    let start = &raw const arguments[1];
+    // SAFETY: three live references follow `start`, and the slot before it is ours to lend.
+    let result = unsafe {
+        lacking::PyObject_VectorcallDict(
+            callable.as_ptr(),
+            start,
+            3 | lacking::ARGUMENTS_OFFSET,
+            ptr::null_mut(),
+        )
+    };
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }
+}
+
 /// Whether `iterator` itself says that nothing is left (`__length_hint__`); one that cannot tell says no.
 pub(super) fn is_exhausted(iterator: &Bound<'static, PyIterator>) -> bool {
     // SAFETY: a live reference.
@@ -99,6 +141,13 @@ pub(super) fn is_exhausted(iterator: &Bound<'static, PyIterator>) -> bool {
         drop(PyErr::take(iterator.py()));
     }
     hint == 0
+}
+
+/// A new reference to `None`, for who passes it on to C.
+pub(super) fn none() -> *mut ffi::PyObject {
+    // SAFETY: the GIL is held whenever code of ours runs.
+    let py = unsafe { Python::assume_attached() };
+    py.None().into_ptr()
 }
 
 /// How many references there are to an object.
@@ -158,6 +207,16 @@ pub(super) fn duplicate(descriptor: RawFd) -> Option<File> {
     theirs.try_clone_to_owned().ok().map(File::from)
 }
 
+/// Registers a descriptor with the runtime, for readiness to be read.
+///
+/// # Errors
+/// Those of `epoll_ctl(2)`.
+pub(super) fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open, and the same number, for as long as it lives, and the AsyncFd owns it.
+    unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }
+        .map_err(Into::into)
+}
+
 /// A copy of the context variables, in which one request runs.
 pub(super) struct Context(Ref);
 
@@ -170,6 +229,11 @@ impl Context {
     /// Back from there.
     pub(super) fn of(away: Away, py: Python<'static>) -> Self {
         Self(away.home(py))
+    }
+
+    /// One that Python code has made.
+    pub(super) fn made(context: Ref) -> Self {
+        Self(context)
     }
 
     /// A copy of the thread's (or greenlet's) own.

@@ -1,7 +1,8 @@
 //! Whether the app is called at once, or after the other requests of the turn have been read as well.
 //!
 //! A call at once saves the way through a queue, which counts for an app of a few microseconds. For a slower one it pays
-//! to read what is there, call, and then write all answers: the clients are woken once.
+//! to read what is there, call, and then write all answers: the clients are woken once. Where requests come one at a
+//! time there is nothing to gather, however slow the app is.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -13,6 +14,10 @@ pub(super) struct Pace {
     /// Calls until the next one that is timed.
     untimed: Cell<u32>,
     mode: Cell<Mode>,
+    /// The turn of the last request, and how many there were in it so far.
+    turn: Cell<(u32, u32)>,
+    /// There were several in the turn before that.
+    company: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +43,29 @@ impl Pace {
             mean: Cell::new(0),
             untimed: Cell::new(0),
             mode: Cell::new(Mode::AtOnce),
+            turn: Cell::new((0, 0)),
+            company: Cell::new(false),
         }
     }
 
-    pub(super) fn mode(&self) -> Mode {
-        self.mode.get()
+    /// What is to be done with a request that was read in this turn of the worker.
+    pub(super) fn mode(&self, turn: u32) -> Mode {
+        if self.mode.get() == Mode::AtOnce {
+            return Mode::AtOnce;
+        }
+        let (last, count) = self.turn.get();
+        let count = if last == turn {
+            count + 1
+        } else {
+            self.company.set(count > 1);
+            1
+        };
+        self.turn.set((turn, count));
+        if count > 1 || self.company.get() {
+            Mode::Batch
+        } else {
+            Mode::AtOnce
+        }
     }
 
     /// Whether this call is to be timed.
@@ -82,13 +105,15 @@ mod tests {
         for _ in 0..times {
             pace.record(Duration::from_micros(micros));
         }
-        pace.mode()
+        // Never alone.
+        pace.mode(1);
+        pace.mode(1)
     }
 
     #[test]
     fn a_fast_app_is_called_at_once_and_a_slow_one_in_batches() {
         let pace = Pace::new();
-        assert_eq!(pace.mode(), Mode::AtOnce);
+        assert_eq!(pace.mode(1), Mode::AtOnce);
         assert_eq!(after(&pace, 3, 100), Mode::AtOnce);
         assert_eq!(after(&pace, 60, 100), Mode::Batch);
         assert_eq!(after(&pace, 3, 100), Mode::AtOnce);
@@ -120,6 +145,20 @@ mod tests {
         for _ in 0..100 {
             pace.record(Duration::MAX);
         }
-        assert_eq!(pace.mode(), Mode::Batch);
+        pace.mode(1);
+        assert_eq!(pace.mode(1), Mode::Batch);
+    }
+
+    #[test]
+    fn what_comes_alone_is_served_at_once() {
+        let pace = Pace::new();
+        pace.record(Duration::from_millis(1));
+        for turn in 1..10 {
+            assert_eq!(pace.mode(turn), Mode::AtOnce);
+        }
+        assert_eq!(pace.mode(10), Mode::AtOnce, "nobody knows of the next yet");
+        assert_eq!(pace.mode(10), Mode::Batch);
+        assert_eq!(pace.mode(11), Mode::Batch, "there was company");
+        assert_eq!(pace.mode(12), Mode::AtOnce, "there no longer is");
     }
 }

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,7 @@ const BATCH: Duration = Duration::from_micros(500);
 #[derive(Debug)]
 pub(crate) struct SyncHost {
     python: Interpreter,
+    turns: Arc<AtomicU32>,
 }
 
 impl SyncHost {
@@ -36,12 +39,14 @@ impl SyncHost {
     pub(crate) fn new(interpreter: Interpreter) -> Self {
         Self {
             python: interpreter,
+            turns: Arc::default(),
         }
     }
 }
 
 impl Host for SyncHost {
     type App = SyncApp;
+    const TOKIO_TIME: bool = false;
 
     fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
         self.python.prepare(&context.config)
@@ -52,7 +57,11 @@ impl Host for SyncHost {
             idle();
             gil::release();
         });
-        builder.on_thread_unpark(gil::acquire);
+        let turns = Arc::clone(&self.turns);
+        builder.on_thread_unpark(move || {
+            turns.fetch_add(1, Ordering::Relaxed);
+            gil::acquire();
+        });
     }
 
     async fn load(&self, context: &WorkerContext) -> Result<SyncApp, BootError> {
@@ -60,11 +69,16 @@ impl Host for SyncHost {
         let inner = Rc::new(Inner {
             wsgi,
             pace: Pace::new(),
+            turns: Arc::clone(&self.turns),
             jobs: RefCell::default(),
             later: Rc::default(),
         });
         tokio::task::spawn_local(Batch(Rc::clone(&inner)));
         Ok(SyncApp(inner))
+    }
+
+    fn code(&self) -> Vec<std::path::PathBuf> {
+        self.python.code()
     }
 
     fn shutdown(&self) {
@@ -78,6 +92,8 @@ pub(crate) struct SyncApp(Rc<Inner>);
 struct Inner {
     wsgi: Wsgi,
     pace: Pace,
+    /// How often the worker has waited.
+    turns: Arc<AtomicU32>,
     /// Requests that wait for their batch.
     jobs: RefCell<VecDeque<Job>>,
     later: Rc<Later>,
@@ -123,8 +139,8 @@ enum Stage {
     /// The body is on its way: an app that runs inline could not wait for it.
     Gathering(Box<Gathering>),
     Queued(Awaited),
-    Answered(Outcome),
-    Over,
+    /// Until it is taken.
+    Answered(Option<Outcome>),
 }
 
 struct Gathering {
@@ -139,7 +155,6 @@ impl std::fmt::Debug for Stage {
             Self::Gathering(_) => "Gathering",
             Self::Queued(_) => "Queued",
             Self::Answered(_) => "Answered",
-            Self::Over => "Over",
         })
     }
 }
@@ -156,24 +171,18 @@ impl Future for SyncCall {
                             Some((parts, origin)) => {
                                 gathering.inner.submit(parts, origin, input)
                             }
-                            None => Stage::Over,
+                            None => Stage::Answered(None),
                         },
-                        Err(error) => Stage::Answered(refused(error)),
+                        Err(error) => Stage::Answered(Some(refused(error))),
                     }
                 }
-                Stage::Queued(awaited) => {
-                    let outcome = std::task::ready!(Pin::new(awaited).poll(cx));
-                    Stage::Answered(outcome)
+                Stage::Queued(awaited) => return Pin::new(awaited).poll(cx),
+                Stage::Answered(outcome) => {
+                    return match outcome.take() {
+                        Some(outcome) => Poll::Ready(outcome),
+                        None => Poll::Pending,
+                    };
                 }
-                Stage::Answered(_) => {
-                    if let Stage::Answered(outcome) =
-                        std::mem::replace(&mut self.0, Stage::Over)
-                    {
-                        return Poll::Ready(outcome);
-                    }
-                    Stage::Over
-                }
-                Stage::Over => return Poll::Pending,
             };
             self.0 = next;
         }
@@ -183,14 +192,14 @@ impl Future for SyncCall {
 impl Inner {
     /// Serves a request at once or with the others, as the app's pace is.
     fn submit(&self, parts: Parts, origin: Origin, input: Input) -> Stage {
-        match self.pace.mode() {
+        match self.pace.mode(self.turns.load(Ordering::Relaxed)) {
             Mode::AtOnce => {
                 let start = self.pace.samples().then(Instant::now);
                 let outcome = self.serve(&parts, &origin, input);
                 if let Some(start) = start {
                     self.pace.record(start.elapsed());
                 }
-                Stage::Answered(outcome)
+                Stage::Answered(Some(outcome))
             }
             Mode::Batch => {
                 let (reply, awaited) = reply();

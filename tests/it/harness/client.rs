@@ -23,7 +23,7 @@ pub(crate) enum Address {
 impl Address {
     /// As the `Listening at` line writes it.
     #[track_caller]
-    pub(super) fn of_url(url: &str) -> Self {
+    pub(crate) fn of_url(url: &str) -> Self {
         if let Some(name) = url.strip_prefix("unix:@") {
             Self::Abstract(name.to_owned())
         } else if let Some(path) = url.strip_prefix("unix:") {
@@ -128,6 +128,26 @@ impl Client {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes.as_ref()),
             Stream::Unix(stream) => stream.write_all(bytes.as_ref()),
+        }
+    }
+
+    /// Sends zeros until the server takes no more for this long, and tells how many it took.
+    pub(crate) fn send_until_blocked(&mut self, silence: Duration) -> usize {
+        let zeros = vec![0; 256 * 1024];
+        let mut sent = 0;
+        if self.set_timeout(silence).is_err() {
+            return sent;
+        }
+        loop {
+            let taken = match &mut self.stream {
+                Stream::Tcp(stream) => stream.write(&zeros),
+                Stream::Unix(stream) => stream.write(&zeros),
+            };
+            match taken {
+                Ok(bytes) => sent += bytes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return sent,
+            }
         }
     }
 
@@ -254,6 +274,17 @@ impl Client {
         }
         let silent = self.more().is_err_and(|error| is_timeout(&error));
         silent && self.set_timeout(patience()).is_ok()
+    }
+
+    /// Reads until these bytes have come; what came is dropped.
+    #[track_caller]
+    pub(crate) fn wait_for_bytes(&mut self, bytes: &str) {
+        while !String::from_utf8_lossy(&self.buffer).contains(bytes) {
+            if let Err(error) = self.must_read() {
+                panic!("no {bytes:?}: {error}");
+            }
+        }
+        self.buffer.clear();
     }
 
     /// Something has come: bytes, or the end.

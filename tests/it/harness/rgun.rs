@@ -36,6 +36,7 @@ pub(crate) struct Rgun {
     stdin: Stdio,
     bound: bool,
     levelled: bool,
+    by_file: bool,
     workers: usize,
     chdir: Option<PathBuf>,
     directory: TempDir,
@@ -74,6 +75,7 @@ impl Rgun {
             stdin: Stdio::null(),
             bound: false,
             levelled: false,
+            by_file: false,
             workers: 1,
             chdir: None,
             directory: TempDir::with_prefix("rgun-test-").expect("a temporary directory"),
@@ -104,6 +106,20 @@ impl Rgun {
     pub(crate) fn bind(mut self, address: impl AsRef<OsStr>) -> Self {
         self.bound = true;
         self.arg("-b").arg(address)
+    }
+
+    /// So many workers are to be ready at the start, whoever says so.
+    pub(crate) fn expecting(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The addresses, the log level and the number of workers, which is this, are those of its configuration file.
+    pub(crate) fn configured_for(mut self, workers: usize) -> Self {
+        self.bound = true;
+        self.by_file = true;
+        self.workers = workers;
+        self
     }
 
     /// `--log-level level`, in place of `debug`.
@@ -173,7 +189,7 @@ impl Rgun {
         if !self.bound {
             command.args(["-b", "127.0.0.1:0"]);
         }
-        if !self.levelled {
+        if !self.levelled && !self.by_file {
             command.args(["--log-level", "debug"]);
         }
         command.args(&self.args).args(&self.app);
@@ -189,6 +205,7 @@ impl Rgun {
             "FORWARDED_ALLOW_IPS",
             "SENDFILE",
             "SCRIPT_NAME",
+            "GUNICORN_CMD_ARGS",
         ] {
             command.env_remove(key);
         }

@@ -24,14 +24,14 @@ use http_body::Body as _;
 use pyo3::prelude::*;
 use tokio::runtime::LocalRuntime;
 
-use self::board::{Board, counted};
+use self::board::Board;
 use self::hub::Hub;
 use self::output::Output;
 use self::turns::Turns;
-use super::Interpreter;
-use super::load;
+use super::counted::counted;
 use super::reply::{Awaited, Outcome, Reply, reply};
 use super::wsgi::{Answer, Given, Input, Multithread, PyBody, Wsgi, failed, refused};
+use super::{Interpreter, cstr, load};
 use crate::app::{App, Bell, Body, BootError, Host, Origin};
 use crate::channel::WorkerContext;
 use crate::error::{AnyError, Exit};
@@ -44,13 +44,6 @@ const GLUE: &std::ffi::CStr = cstr(concat!(
 
 /// A body that declares no more than this is here before the app is called; a longer one is read as it comes.
 const GATHERED: u64 = 64 * 1024;
-
-const fn cstr(text: &str) -> &std::ffi::CStr {
-    match std::ffi::CStr::from_bytes_with_nul(text.as_bytes()) {
-        Ok(text) => text,
-        Err(_) => panic!("the glue has a NUL in it"),
-    }
-}
 
 /// Hosts a WSGI app under gevent.
 pub(crate) struct GeventHost {
@@ -81,6 +74,7 @@ impl GeventHost {
 
 impl Host for GeventHost {
     type App = GeventApp;
+    const TOKIO_TIME: bool = false;
 
     fn boot(&self, context: &WorkerContext) -> Result<(), BootError> {
         self.python.prepare(&context.config)?;
@@ -146,6 +140,10 @@ impl Host for GeventHost {
                 Exit::Internal
             }
         }
+    }
+
+    fn code(&self) -> Vec<std::path::PathBuf> {
+        self.python.code()
     }
 
     fn shutdown(&self) {

@@ -187,6 +187,10 @@ impl Host for ThreadsHost {
         }
     }
 
+    fn code(&self) -> Vec<std::path::PathBuf> {
+        self.python.code()
+    }
+
     fn shutdown(&self) {
         self.python.shutdown();
     }

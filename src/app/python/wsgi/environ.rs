@@ -6,6 +6,7 @@
 //! (`gunicorn/http/wsgi.py`).
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use rustc_hash::FxHashMap;
 
 use super::file::FileWrapper;
 use super::input::EmptyInput;
+use super::shape::{Shapes, Transport};
 use crate::app::python::object::{self, Ref};
 use crate::app::{Address, Ends, Origin, Scheme};
 
@@ -54,13 +56,15 @@ pub(super) struct Environs {
     path: RefCell<Last>,
     query: RefCell<Last>,
     uri: RefCell<Last>,
+    shapes: Shapes,
     ends: RefCell<Vec<Option<Rc<Known>>>>,
+    names: RefCell<Names>,
 }
 
 macro_rules! texts {
     ($(#[$doc:meta])* struct $name:ident { $($field:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
-        struct $name { $($field: Text),+ }
+        pub(super) struct $name { $($field: Text),+ }
         impl $name {
             fn new(py: Python<'static>) -> Self {
                 Self { $($field: PyString::intern(py, $text)),+ }
@@ -155,7 +159,9 @@ impl Environs {
             path: RefCell::default(),
             query: RefCell::default(),
             uri: RefCell::default(),
+            shapes: Shapes::default(),
             ends: RefCell::new(vec![None; Known::KEPT]),
+            names: RefCell::default(),
         })
     }
 
@@ -167,19 +173,44 @@ impl Environs {
         input: Option<&Ref>,
     ) -> Result<Bound<'static, PyDict>, EnvironError> {
         let known = self.known(&origin.ends)?;
-        let template = if known.remote_port.is_some() {
-            &self.tcp
-        } else {
-            &self.unix
-        };
-        let environ = template.copy()?;
+        let environ = self.begin(&parts.headers, &known)?;
         self.line(&environ, parts)?;
         self.mount(&environ, parts, origin)?;
-        let host = self.fields(&environ, &parts.headers)?;
-        self.connection(&environ, &known, origin, host)?;
+        if origin.scheme == Scheme::Https {
+            environ.set_item(&self.keys.scheme, &self.values.https)?;
+        }
+        if known.server_port.is_none() {
+            self.server(&environ, &known, origin)?;
+        }
         if let Some(input) = input {
             environ.set_item(&self.keys.input, input)?;
         }
+        Ok(environ)
+    }
+
+    /// An environ with the header fields and the ends of the connection.
+    fn begin(
+        &self,
+        headers: &HeaderMap,
+        known: &Rc<Known>,
+    ) -> PyResult<Bound<'static, PyDict>> {
+        let (transport, base) = if known.remote_port.is_some() {
+            (Transport::Tcp, &self.tcp)
+        } else {
+            (Transport::Unix, &self.unix)
+        };
+        if let Some((shape, changed)) = self.shapes.find(headers, transport) {
+            return shape.environ(headers, changed, &self.keys, known);
+        }
+        let environ = base.copy()?;
+        self.fields(&environ, headers)?;
+        known.set(&environ, &self.keys, None)?;
+        self.shapes
+            .learn(headers, transport, base, &self.keys.host, |name| {
+                let known = self.headers.borrow();
+                let header = known.get(name)?;
+                Some((header.key.clone(), header.keep))
+            })?;
         Ok(environ)
     }
 
@@ -259,13 +290,8 @@ impl Environs {
         Ok(())
     }
 
-    /// The header fields; returns `HTTP_HOST`.
-    fn fields(
-        &self,
-        environ: &Bound<'static, PyDict>,
-        headers: &HeaderMap,
-    ) -> PyResult<Option<Text>> {
-        let mut host = None;
+    /// The header fields.
+    fn fields(&self, environ: &Bound<'static, PyDict>, headers: &HeaderMap) -> PyResult<()> {
         // Borrowed while `str` objects are made and put into a dict: no code of the app runs meanwhile.
         let mut known = self.headers.borrow_mut();
         let repeats = headers.len() != headers.keys_len();
@@ -285,52 +311,37 @@ impl Environs {
             if let Some(header) = known.get_mut(name) {
                 let text = header.text(self.py, bytes)?;
                 environ.set_item(&header.key, &text)?;
-                if *name == HOST {
-                    host = Some(text);
-                }
                 continue;
             }
-            let mut header = Header::new(self.py, name);
-            let text = header.text(self.py, bytes)?;
-            environ.set_item(&header.key, &text)?;
-            if *name == HOST {
-                host = Some(text);
-            }
             if known.len() < Header::KEPT {
+                let mut header = Header::new(self.py, name);
+                let text = header.text(self.py, bytes)?;
+                environ.set_item(&header.key, &text)?;
                 known.insert(name.clone(), header);
+            } else {
+                // Not interned: some versions of CPython keep what is interned for ever.
+                environ.set_item(key(name), object::latin1(self.py, bytes)?)?;
             }
         }
         drop(known);
-        if host.is_none() {
+        if !headers.contains_key(HOST) {
             environ.del_item(&self.keys.host)?;
         }
-        Ok(host)
+        Ok(())
     }
 
-    /// The two ends of the connection, and the scheme.
-    fn connection(
+    /// The server's name and port on a unix socket, which has none that an app could make a URL of: the client's word is
+    /// the best there is.
+    fn server(
         &self,
         environ: &Bound<'static, PyDict>,
         known: &Known,
         origin: &Origin,
-        host: Option<Text>,
     ) -> PyResult<()> {
-        environ.set_item(&self.keys.remote_addr, &known.remote_addr)?;
-        if let Some(port) = &known.remote_port {
-            environ.set_item(&self.keys.remote_port, port)?;
-        }
-        if origin.scheme == Scheme::Https {
-            environ.set_item(&self.keys.scheme, &self.values.https)?;
-        }
-        if let Some(port) = &known.server_port {
-            environ.set_item(&self.keys.server_name, &known.server_name)?;
-            return environ.set_item(&self.keys.server_port, port);
-        }
-        // A unix socket has no name that an app could make a URL of: the client's word is the best there is.
-        let Some(host) = host else {
+        let Some(host) = environ.get_item(&self.keys.host)? else {
             return environ.set_item(&self.keys.server_name, &known.server_name);
         };
-        let (name, port) = split_host(host.to_str()?);
+        let (name, port) = split_host(host.cast::<PyString>()?.to_str()?);
         environ.set_item(&self.keys.server_name, name)?;
         let default = match origin.scheme {
             Scheme::Http => &self.values.port_http,
@@ -352,7 +363,8 @@ impl Environs {
         {
             return Ok(known);
         }
-        let known = Rc::new(Known::new(self.py, ends, &self.values)?);
+        let names = &mut *self.names.borrow_mut();
+        let known = Rc::new(Known::new(self.py, ends, &self.values, names)?);
         let old = self.ends.borrow_mut()[index].replace(Rc::clone(&known));
         drop(old);
         Ok(known)
@@ -469,7 +481,7 @@ fn key(name: &HeaderName) -> String {
 }
 
 /// The strings of one connection.
-struct Known {
+pub(super) struct Known {
     /// Kept alive so that its address keeps its meaning.
     ends: Arc<Ends>,
     remote_addr: Text,
@@ -483,13 +495,21 @@ impl Known {
     /// How many connections are known at once; they overwrite each other beyond.
     const KEPT: usize = 512;
 
-    fn new(py: Python<'static>, ends: &Arc<Ends>, values: &Values) -> PyResult<Self> {
+    fn new(
+        py: Python<'static>,
+        ends: &Arc<Ends>,
+        values: &Values,
+        names: &mut Names,
+    ) -> PyResult<Self> {
         let (remote_addr, remote_port) = match &ends.peer {
-            Address::Tcp(peer) => (ip(py, peer.ip())?, Some(port(py, peer.port())?)),
+            Address::Tcp(peer) => (names.peer.ip(py, peer.ip())?, Some(port(py, peer.port())?)),
             Address::Unix(_) => (values.empty.clone(), None),
         };
         let (server_name, server_port) = match &ends.local {
-            Address::Tcp(local) => (ip(py, local.ip())?, Some(port(py, local.port())?)),
+            Address::Tcp(local) => {
+                let name = names.local.ip(py, local.ip())?;
+                (name, Some(names.port(py, local.port())?))
+            }
             Address::Unix(Some(path)) => (PyString::new(py, &path.to_string_lossy()), None),
             Address::Unix(None) => (values.empty.clone(), None),
         };
@@ -501,10 +521,72 @@ impl Known {
             server_port,
         })
     }
+
+    /// Sets them in an environ that has those of `has` already, if of any. The server's name and port on a unix socket are
+    /// not among them.
+    pub(super) fn set(
+        &self,
+        environ: &Bound<'static, PyDict>,
+        keys: &Keys,
+        has: Option<&Self>,
+    ) -> PyResult<()> {
+        let set = |key: &Text, text: &Text, has: Option<&Text>| {
+            if has.is_some_and(|has| has.is(text)) {
+                return Ok(());
+            }
+            environ.set_item(key, text)
+        };
+        let has_addr = has.map(|has| &has.remote_addr);
+        set(&keys.remote_addr, &self.remote_addr, has_addr)?;
+        if let Some(port) = &self.remote_port {
+            let has_port = has.and_then(|has| has.remote_port.as_ref());
+            set(&keys.remote_port, port, has_port)?;
+        }
+        if let Some(port) = &self.server_port {
+            let has_name = has.map(|has| &has.server_name);
+            set(&keys.server_name, &self.server_name, has_name)?;
+            let has_port = has.and_then(|has| has.server_port.as_ref());
+            set(&keys.server_port, port, has_port)?;
+        }
+        Ok(())
+    }
 }
 
-fn ip(py: Python<'static>, ip: std::net::IpAddr) -> PyResult<Text> {
-    object::latin1(py, ip.to_string().as_bytes())
+/// What one connection's strings often have in common with the last one's.
+#[derive(Default)]
+struct Names {
+    peer: LastIp,
+    local: LastIp,
+    port: Option<(u16, Text)>,
+}
+
+#[derive(Default)]
+struct LastIp(Option<(IpAddr, Text)>);
+
+impl LastIp {
+    fn ip(&mut self, py: Python<'static>, ip: IpAddr) -> PyResult<Text> {
+        match &self.0 {
+            Some((last, text)) if *last == ip => Ok(text.clone()),
+            Some(_) | None => {
+                let text = object::latin1(py, ip.to_string().as_bytes())?;
+                self.0 = Some((ip, text.clone()));
+                Ok(text)
+            }
+        }
+    }
+}
+
+impl Names {
+    fn port(&mut self, py: Python<'static>, number: u16) -> PyResult<Text> {
+        match &self.port {
+            Some((last, text)) if *last == number => Ok(text.clone()),
+            Some(_) | None => {
+                let text = port(py, number)?;
+                self.port = Some((number, text.clone()));
+                Ok(text)
+            }
+        }
+    }
 }
 
 fn port(py: Python<'static>, port: u16) -> PyResult<Text> {

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 use pyo3::exceptions::PyIndexError;
@@ -121,6 +122,27 @@ impl Blocks {
             next,
             end: next + limit.unwrap_or(left).min(left),
         }))
+    }
+
+    /// A whole file, or its first `limit` bytes.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or is no regular file.
+    pub(in crate::app::python) fn open(path: &Path, limit: Option<u64>) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} is no regular file", path.display()),
+            ));
+        }
+        let length = metadata.len();
+        Ok(Self {
+            file,
+            next: 0,
+            end: limit.unwrap_or(length).min(length),
+        })
     }
 
     /// How many bytes are left.

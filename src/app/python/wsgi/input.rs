@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::future::poll_fn;
-use std::io::Seek;
+use std::io::{self, Seek};
 use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http_body::Body as _;
@@ -88,9 +90,32 @@ pub(in crate::app::python) async fn next_chunk(
     }
 }
 
+/// Where long bodies go, if not to the system's directory.
+static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Takes `--tmp-upload-dir`; once in the life of a worker.
+pub(in crate::app::python) fn keep_in(directory: &Path) {
+    if directory.is_dir() {
+        // A second time it would be the same.
+        drop(DIRECTORY.set(directory.to_owned()));
+    } else {
+        tracing::warn!(
+            "tmp_upload_dir {} is no directory: the system's is used",
+            directory.display()
+        );
+    }
+}
+
+fn unnamed() -> io::Result<File> {
+    match DIRECTORY.get() {
+        Some(directory) => tempfile::tempfile_in(directory),
+        None => tempfile::tempfile(),
+    }
+}
+
 /// The rest of a long body to a file, by the runtime's threads for blocking work.
 async fn spool(mut body: Body, before: &[u8], chunk: Bytes) -> Result<Input, AnyError> {
-    let file = tokio::task::spawn_blocking(tempfile::tempfile).await??;
+    let file = tokio::task::spawn_blocking(unnamed).await??;
     let mut file = tokio::fs::File::from_std(file);
     file.write_all(before).await?;
     file.write_all(&chunk).await?;

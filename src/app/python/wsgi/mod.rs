@@ -8,6 +8,7 @@ mod file;
 mod head;
 mod input;
 mod later;
+mod shape;
 mod source;
 
 use std::rc::Rc;
@@ -34,7 +35,7 @@ pub(super) use self::body::{Feed, FileBody};
 pub(super) use self::exchange::{ExchangeState, Sink, before_start};
 pub(super) use self::file::Blocks;
 pub(super) use self::head::Head;
-pub(super) use self::input::{Input, next_chunk};
+pub(super) use self::input::{Input, keep_in, next_chunk};
 pub(super) use self::later::{Later, Rest};
 pub(super) use self::source::{Returned, Source};
 
