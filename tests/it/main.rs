@@ -30,4 +30,5 @@ mod shop;
 mod signals;
 mod stacks;
 mod threads;
+mod websocket;
 mod wsgi_bad_apps;
