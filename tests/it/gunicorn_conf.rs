@@ -579,3 +579,24 @@ fn a_worker_class_of_ones_own_is_served_as_what_it_is_made_of() {
     );
     assert_eq!(text(&server, "/"), "hello world!");
 }
+
+#[test]
+fn a_daemon_keeps_its_streams_where_it_is_told_to() {
+    let rgun = Rgun::app("builtin:hello");
+    let path = rgun.write(
+        "conf.py",
+        "daemon = True\nenable_stdio_inheritance = True\n",
+    );
+    let server = rgun.arg("-c").arg(path).spawn();
+    server.assert_exits(0).within(patience());
+    let line = server.wait_for_line("Listening at: ");
+    let (_, pid) = line.rsplit_once('(').expect("the pid stands at the end");
+    let daemon: i32 = pid.trim_end_matches(')').parse().expect("a number");
+    assert_ne!(daemon, server.pid());
+    assert_eq!(text(&server, "/"), "hello world!");
+    crate::harness::process::signal(daemon, Signal::SIGTERM);
+    server.wait_for_line("Shutting down: Master");
+    until("the daemon has ended", patience(), || {
+        !crate::harness::process::alive(daemon)
+    });
+}
