@@ -31,6 +31,8 @@ DRIVERS = [
     ("app", ["-k", "sync"], None),
     ("app", ["-k", "gevent"], None),
     ("app", ["-k", "gthread", "--threads", "2"], None),
+    # BLAS has run in the master then.
+    ("app", ["-k", "gthread", "--preload"], None),
     ("asgi", ["-k", "asgi", "--asgi-loop", "asyncio"], "rgun_async"),
     ("asgi", ["-k", "asgi", "--asgi-loop", "uvloop"], "uvloop"),
 ]
