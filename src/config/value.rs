@@ -193,6 +193,17 @@ words! {
 }
 
 words! {
+    /// `--websocket-compression`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    WebsocketCompression {
+        /// Where the client can.
+        On = "on",
+        /// Never.
+        Off = "off",
+    }
+}
+
+words! {
     /// `--reload-engine`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     ReloadEngine {
@@ -219,7 +230,7 @@ macro_rules! read_words {
     )+};
 }
 
-read_words!(AsgiLoop, AsgiLifespan, ReloadEngine);
+read_words!(AsgiLoop, AsgiLifespan, WebsocketCompression, ReloadEngine);
 
 words! {
     /// `--header-map`: what happens to header names with an underscore.

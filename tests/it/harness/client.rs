@@ -369,7 +369,8 @@ impl Client {
         }
     }
 
-    fn exactly(&mut self, count: usize) -> Result<Vec<u8>, String> {
+    /// The next `count` bytes, whatever they are.
+    pub(crate) fn exactly(&mut self, count: usize) -> Result<Vec<u8>, String> {
         while self.buffer.len() < count {
             self.must_read()?;
         }
