@@ -12,7 +12,7 @@ use super::kind::{
 use super::list::{Many, Maybe, Networks, Pairs};
 use super::value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, WorkerClass,
+    ReloadEngine, WebsocketCompression, WorkerClass,
 };
 
 /// Gunicorn's format of the access log.
@@ -206,9 +206,9 @@ settings! {
         websocket_ping_timeout: Duration as Seconds = seconds(20),
             ["--websocket-ping-timeout"] SECONDS, on_reload NewWorkers;
 
-        /// Compress WebSocket messages where the client can (permessage-deflate).
-        websocket_compression: bool as Switch = true,
-            ["--websocket-compression"] BOOL, on_reload NewWorkers;
+        /// Whether WebSocket messages are compressed (permessage-deflate): on, where the client can, or off.
+        websocket_compression: WebsocketCompression as Word<WebsocketCompression> = WebsocketCompression::On,
+            ["--websocket-compression"] HOW, on_reload NewWorkers;
     }
 
     section "Development" {

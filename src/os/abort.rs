@@ -97,7 +97,10 @@ pub(crate) fn ask_by(ask: OnSignal) {
         clippy::as_conversions,
         reason = "a function's address has no other form"
     )]
-    ASK.store(ask as *mut c_void, SeqCst);
+    let ask = ask as *mut c_void;
+    // An optimiser that sees the one function ever stored names it in the handler, and the program, which has no
+    // interpreter, is no longer linked.
+    ASK.store(std::hint::black_box(ask), SeqCst);
 }
 
 /// What has become the handler of `signal` can write where the interpreter's threads are. It is taken from the signal, which

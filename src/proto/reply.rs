@@ -16,6 +16,7 @@ use super::connections::Peer;
 use super::guard::Refusal;
 use super::io::Wire;
 use super::page;
+use crate::app::Forsaken;
 use crate::error::{AnyError, chain};
 
 /// What the `Server` field says.
@@ -345,8 +346,10 @@ where
                 Ok(Poll::Ready(Some(Err(error)))) => error,
                 Err(_) => Cut::Panic.into(),
             };
-            let request = this.exchange.wire.watch().request();
-            tracing::error!("Error handling request {request}: {}", chain(&*error));
+            if !error.is::<Forsaken>() {
+                let request = this.exchange.wire.watch().request();
+                tracing::error!("Error handling request {request}: {}", chain(&*error));
+            }
             // The library drops what it has not sent when it is told of the error: it gets the chance to send that.
             *this.cut = Some(error);
             cx.waker().wake_by_ref();

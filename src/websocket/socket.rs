@@ -237,8 +237,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<'_, T> {
     /// Does what can be done; `Ready` at the end.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         *self.socket.task.borrow_mut() = Some(cx.waker().clone());
-        let reading = self.receive(cx)?;
-        let flushed = self.flush(cx)?;
+        let (reading, flushed) = loop {
+            // First, as what is not sent yet keeps from reading.
+            let flushed = self.flush(cx)?;
+            let reading = self.receive(cx)?;
+            // What came may have been answered.
+            if flushed.is_pending() || self.socket.session.borrow().output().is_empty() {
+                break (reading, flushed);
+            }
+        };
         if self.done && flushed.is_ready() {
             return Poll::Ready(Ok(()));
         }

@@ -396,6 +396,20 @@ fn a_client_that_does_not_read_holds_the_app_back() {
 }
 
 #[test]
+fn what_was_too_much_to_send_at_once_does_not_stop_the_reading() {
+    run(async {
+        let (app, mut client, _leave) = open(SILENT);
+        for round in 0..3 {
+            client.write_all(&text("more")).await.expect("sent");
+            assert!(app.message().await.is_ok(), "{round}");
+            app.send(Kind::Binary, &vec![0; 200_000]);
+            let mut back = vec![0; 200_010];
+            client.read_exact(&mut back).await.expect("all of it");
+        }
+    });
+}
+
+#[test]
 fn an_app_that_does_not_read_holds_the_client_back() {
     run(async {
         let (app, mut client, _leave) = open(SILENT);

@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use crate::harness::frames::{Frames, frame};
 use crate::harness::{Browser, Rgun, Server, apps, patience, until};
 
 const WSGI: [&[&str]; 3] = [
@@ -324,6 +325,85 @@ fn litestar_says_hello_and_speaks_json() {
         assert_eq!(browser.get("/threaded").json(), json!({"main": false}));
         let stream = browser.get("/stream?lines=500");
         assert_eq!(stream.text().lines().count(), 500);
+        stop(&server);
+    }
+}
+
+#[test]
+fn fastapis_websocket_echoes_closes_and_notices_who_left() {
+    for driver in ASGI {
+        let server = serve("fastapi_orders:app", driver);
+        let (mut guest, accepted) = Frames::open_with(
+            &server,
+            "/echo/den",
+            "Sec-WebSocket-Protocol: echo.v0, echo.v1\r\n",
+        );
+        assert_eq!(accepted.header("sec-websocket-protocol"), Some("echo.v1"));
+        guest.say("hällo");
+        guest.hears(r#"{"room":"den","text":"hällo"}"#);
+        guest.say("bye");
+        guest.is_closed(4001);
+        let mut leaver = Frames::open(&server, "/echo/hall");
+        leaver.say("here");
+        leaver.hears(r#"{"room":"hall","text":"here"}"#);
+        leaver.cut();
+        until("the app knows that the guest left", patience(), || {
+            browser(&server).get("/audit").json() == json!(["hall left with 1006"])
+        });
+        stop(&server);
+    }
+}
+
+#[test]
+fn starlettes_websocket_takes_and_gives_bytes() {
+    for driver in ASGI {
+        let server = serve("starlette_board:app", driver);
+        let mut guest = Frames::open(&server, "/reverse");
+        let long: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        for message in [b"abc".as_slice(), b"", &long] {
+            guest.send(frame(0x82, message));
+            let backwards: Vec<u8> = message.iter().rev().copied().collect();
+            assert!(guest.next() == (0x82, backwards), "{driver:?}");
+        }
+        drop(guest);
+        stop(&server);
+    }
+}
+
+#[test]
+fn quarts_websocket_tells_everybody() {
+    for driver in ASGI {
+        let server = serve("quart_chat:app", driver);
+        let mut ann = Frames::open(&server, "/lobby");
+        let mut bob = Frames::open(&server, "/lobby");
+        let mut browser = browser(&server);
+        assert_eq!(browser.get("/").text(), "visit 1, 2 here");
+        ann.say("good day");
+        ann.hears("good day");
+        bob.hears("good day");
+        // And those who are told by a request.
+        browser.post_form("/say", &[("text", "dinner")]);
+        ann.hears("dinner");
+        bob.hears("dinner");
+        bob.cut();
+        until("one is left", patience(), || {
+            browser.get("/").text().ends_with(", 1 here")
+        });
+        ann.say("alone?");
+        ann.hears("alone?");
+        drop(ann);
+        stop(&server);
+    }
+}
+
+#[test]
+fn litestars_websocket_listener_answers() {
+    for driver in ASGI {
+        let server = serve("litestar_notes:app", driver);
+        let mut guest = Frames::open(&server, "/upper");
+        guest.say("tea");
+        guest.hears("TEA");
+        drop(guest);
         stop(&server);
     }
 }

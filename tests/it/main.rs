@@ -29,6 +29,8 @@ mod python;
 mod reload;
 mod shop;
 mod signals;
+mod slow;
 mod stacks;
 mod threads;
+mod websocket;
 mod wsgi_bad_apps;

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::header::CONNECTION;
 use http::request::Parts;
+use http::{HeaderValue, Request};
 use http_body::Body as _;
 
 use super::pace::{Mode, Pace};
@@ -23,6 +24,7 @@ use super::{Interpreter, gil};
 use crate::app::{App, Body, BootError, Host, Origin};
 use crate::channel::WorkerContext;
 use crate::error::AnyError;
+use crate::scoreboard::Row;
 
 /// How long apps run before what they have answered is written.
 const BATCH: Duration = Duration::from_micros(500);
@@ -69,6 +71,7 @@ impl Host for SyncHost {
         let inner = Rc::new(Inner {
             wsgi,
             pace: Pace::new(),
+            row: context.row,
             turns: Arc::clone(&self.turns),
             jobs: RefCell::default(),
             later: Rc::default(),
@@ -92,6 +95,7 @@ pub(crate) struct SyncApp(Rc<Inner>);
 struct Inner {
     wsgi: Wsgi,
     pace: Pace,
+    row: Row,
     /// How often the worker has waited.
     turns: Arc<AtomicU32>,
     /// Requests that wait for their batch.
@@ -215,7 +219,21 @@ impl Inner {
         }
     }
 
+    /// Serves a request. Where the app is slow, its client had better come back to a worker that is idle then: a connection
+    /// that is kept waits for all that this worker has to do. (Gunicorn's sync workers keep none.)
     fn serve(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
+        let mut outcome = self.answer(parts, origin, input);
+        if self.pace.is_long()
+            && self.row.is_crowded()
+            && let Ok(response) = &mut outcome
+        {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        outcome
+    }
+
+    fn answer(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
         let context = self.wsgi.context()?;
         let answer = context
             .run(|| self.wsgi.call(parts, origin, Given::Gathered(input), None))

@@ -5,6 +5,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod client;
+pub(crate) mod frames;
 mod log;
 pub(crate) mod process;
 mod quiet;

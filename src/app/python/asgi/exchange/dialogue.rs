@@ -24,7 +24,7 @@ use crate::app::python::awaitable::{Step, Stepped};
 use crate::app::python::object::Ref;
 use crate::app::python::traceback;
 use crate::app::{Drain, Origin};
-use crate::config::Config;
+use crate::config::{Config, WebsocketCompression};
 use crate::websocket::close::{self, Close};
 use crate::websocket::handshake::{Handshake, Refused};
 use crate::websocket::receive::Kind;
@@ -48,7 +48,7 @@ impl From<&Config> for Settings {
                 interval: config.websocket_ping_interval,
                 timeout: config.websocket_ping_timeout,
             },
-            compress: config.websocket_compression,
+            compress: config.websocket_compression == WebsocketCompression::On,
         }
     }
 }
