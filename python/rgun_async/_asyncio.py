@@ -158,7 +158,7 @@ async def _end(loop, turns):
     this = asyncio.current_task()
     await _cancel([task for task in asyncio.all_tasks() if task is not this])
     try:
-        await asyncio.wait_for(loop.shutdown_asyncgens(), turns.moment())
+        await asyncio.wait_for(loop.shutdown_asyncgens(), 0.1)
     except asyncio.TimeoutError:
         pass
 

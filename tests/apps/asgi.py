@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import json
 import sys
 
@@ -183,6 +184,36 @@ async def timed(scope, receive, send):
             continue
         break
     await answer(send, message["body"] + f" after {min(given_up, 1)}".encode())
+
+
+async def patient(scope, receive, send):
+    """Asks again and again for a client that does not go."""
+    await whole(receive)
+    for _ in range(200):
+        try:
+            await asyncio.wait_for(receive(), 0.001)
+        except asyncio.TimeoutError:
+            pass
+    waiting = [o for o in gc.get_objects() if isinstance(o, asyncio.Future) and o.cancelled()]
+    await answer(send, f"{len(waiting) < 50}")
+
+
+async def sated(scope, receive, send):
+    """Has sent all that it announced, and reads on."""
+    await start(send, headers=[(b"content-length", b"4")])
+    await body(send, b"full", more_body=True)
+    await asyncio.sleep(0.05)
+    say("then came", (await receive())["type"])
+    await body(send)
+
+
+async def half(scope, receive, send):
+    """Answers a client that has closed its half, and has work to do after that."""
+    await whole(receive)
+    await asyncio.sleep(0.1)
+    await answer(send, "in time")
+    await asyncio.sleep(0.4)
+    say("worked on")
 
 
 async def background(scope, receive, send):

@@ -36,7 +36,7 @@ async def signals():
     loop.add_signal_handler(signal.SIGUSR2, heard.set)
     try:
         os.kill(os.getpid(), signal.SIGUSR2)
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), 20)
     finally:
         loop.remove_signal_handler(signal.SIGUSR2)
 
@@ -78,25 +78,27 @@ async def timeouts():
         pass
     else:
         raise AssertionError("no timeout")
-    assert 0.045 < loop.time() - begin < 5
+    assert 0.045 < loop.time() - begin < 20
 
 
 async def later():
     loop = asyncio.get_running_loop()
     order, done = [], asyncio.Event()
-    loop.call_later(0.06, lambda: (order.append("late"), done.set()))
-    loop.call_later(0.02, order.append, "early")
+    begin = loop.time()
+    loop.call_at(begin + 0.06, lambda: (order.append("late"), done.set()))
+    loop.call_at(begin + 0.02, order.append, "early")
     loop.call_soon(order.append, "soon")
     cancelled = loop.call_later(0.03, order.append, "never")
     cancelled.cancel()
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), 20)
     assert order == ["soon", "early", "late"], order
+    assert loop.time() - begin > 0.055
 
 
 async def gathered():
     begin = asyncio.get_running_loop().time()
     await asyncio.gather(*(asyncio.sleep(0.1) for _ in range(200)))
-    assert asyncio.get_running_loop().time() - begin < 5
+    assert asyncio.get_running_loop().time() - begin < 20
     locks, queue = asyncio.Lock(), asyncio.Queue(1)
 
     async def put():
@@ -120,13 +122,13 @@ async def threadsafe():
         loop.call_soon_threadsafe(future.set_result, "called")
 
     threading.Timer(0.05, work).start()
-    assert await asyncio.wait_for(future, 5) == "called"
+    assert await asyncio.wait_for(future, 20) == "called"
 
     async def coroutine():
         return "run"
 
     run = await asyncio.to_thread(
-        lambda: asyncio.run_coroutine_threadsafe(coroutine(), loop).result(5)
+        lambda: asyncio.run_coroutine_threadsafe(coroutine(), loop).result(20)
     )
     assert run == "run"
 

@@ -379,6 +379,17 @@ fn an_answer_before_the_body_was_read_ends_the_request() {
 }
 
 #[test]
+fn an_app_that_reads_on_after_all_it_announced_is_not_left_waiting() {
+    for event_loop in LOOPS {
+        let server = started(event_loop);
+        let mut client = server.connect();
+        client.send("POST /sated HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+        assert_eq!(client.response_to("POST").text(), "full");
+        server.wait_for_line("then came http.");
+    }
+}
+
+#[test]
 fn an_app_hears_that_its_client_has_gone() {
     for event_loop in LOOPS {
         let server = started(event_loop);
@@ -421,6 +432,32 @@ fn a_client_that_closes_its_half_gets_a_quick_answer() {
         client.send_get("/sleep?300");
         client.half_close();
         assert_eq!(client.response_to("GET").text(), "slept");
+    }
+}
+
+#[test]
+fn work_after_the_answer_is_not_cut_as_its_client_has_left() {
+    for event_loop in LOOPS {
+        let server = asgi("asgi:app", event_loop)
+            .args(["--asgi-disconnect-grace-period", "0.3"])
+            .start();
+        let mut client = server.connect();
+        client.send_get("/half");
+        client.half_close();
+        assert_eq!(client.response_to("GET").text(), "in time");
+        server.wait_for_line("worked on");
+    }
+}
+
+#[test]
+fn an_app_that_gives_up_receiving_again_and_again_leaves_nothing_behind() {
+    for event_loop in LOOPS {
+        let server = started(event_loop);
+        assert_eq!(
+            server.get("/patient").response().text(),
+            "True",
+            "{event_loop}"
+        );
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::asgi::LOOPS;
 use crate::harness::{
     Client, Rgun, Server, answer, millis, patience, process, quiet, secs, until,
 };
@@ -121,6 +122,9 @@ fn they_spread_evenly_over_python_workers_too() {
     let _quiet = quiet();
     spread(Rgun::app("hello:app").args(["-k", "sync"]));
     spread(Rgun::app("hello:app").args(["-k", "gevent"]));
+    for event_loop in LOOPS {
+        spread(Rgun::app("asgi:app").args(["-k", "asgi", "--asgi-loop", event_loop]));
+    }
 }
 
 #[test]
@@ -161,18 +165,26 @@ fn sleeps(pids: &[i32]) -> u64 {
 
 #[test]
 fn one_connection_wakes_one_worker() {
-    one_wakes_for_each_connection("builtin:hello", "auto");
+    one_wakes_for_each_connection("builtin:hello", &["-k", "auto"]);
 }
 
 /// gevent's hub waits there, in an epoll of its own.
 #[test]
 fn one_connection_wakes_one_gevent_worker() {
-    one_wakes_for_each_connection("wsgi:app", "gevent");
+    one_wakes_for_each_connection("wsgi:app", &["-k", "gevent"]);
 }
 
-fn one_wakes_for_each_connection(app: &str, driver: &str) {
+/// asyncio's loop waits in the runtime, uvloop in an epoll of its own.
+#[test]
+fn one_connection_wakes_one_asgi_worker() {
+    for event_loop in LOOPS {
+        one_wakes_for_each_connection("asgi:app", &["-k", "asgi", "--asgi-loop", event_loop]);
+    }
+}
+
+fn one_wakes_for_each_connection(app: &str, driver: &[&str]) {
     let _quiet = quiet();
-    let server = Rgun::app(app).args(["-k", driver]).workers(9).start();
+    let server = Rgun::app(app).args(driver).workers(9).start();
     let workers = server.wait_for_workers(9);
     assert_eq!(server.get("/hello").response().status(), 200);
 
@@ -201,8 +213,14 @@ fn idle_workers_sleep() {
         ("builtin:hello", "sync"),
         ("wsgi:app", "sync"),
         ("wsgi:app", "gevent"),
+        ("asgi:app", "asyncio"),
+        ("asgi:app", "uvloop"),
     ] {
-        let server = Rgun::app(app).args(["-k", driver]).workers(2).start();
+        let driver = match driver {
+            "asyncio" | "uvloop" => vec!["-k", "asgi", "--asgi-loop", driver],
+            _ => vec!["-k", driver],
+        };
+        let server = Rgun::app(app).args(&driver).workers(2).start();
         let workers = server.wait_for_workers(2);
         assert_eq!(server.get("/hello").response().status(), 200);
         let before: u64 = workers.iter().map(|&pid| process::ticks(pid)).sum();
@@ -210,7 +228,7 @@ fn idle_workers_sleep() {
         let used = workers.iter().map(|&pid| process::ticks(pid)).sum::<u64>() - before;
         assert!(
             used <= 10,
-            "{app} {driver}: {used} hundredths of a second of 400"
+            "{app} {driver:?}: {used} hundredths of a second of 400"
         );
     }
 }

@@ -3,30 +3,33 @@
 //! No borrow of it is held while Python code can run: what is taken out is dropped, and who is told is told, after it.
 
 mod dialogue;
+mod failure;
+mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::Context;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Response, StatusCode};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::ClientDisconnected;
 use super::asyncio::Asyncio;
 use super::input::{Input, Piece, read_on};
 use super::message::{Message, Messages};
 use super::output::{AsgiBody, Outcome, Output, Phase};
 use super::port::Leased;
-use super::{AsgiFailed, ClientDisconnected};
-use crate::app::python::awaitable::{Step, Stepped};
 use crate::app::python::object::Ref;
 use crate::app::python::traceback;
 use crate::app::python::wsgi::Blocks;
-use crate::app::{Client, Forsaken, Line};
+use crate::app::{Client, Line};
 
 pub(super) use self::dialogue::{Dialogue, Settings};
+use self::failure::{is_cancelled, is_disconnect, outcome};
+use self::waiting::{Drained, Receive, Waiting};
 
 /// Where the client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +84,8 @@ pub(in crate::app::python) struct Exchange {
     input: RefCell<Input>,
     output: RefCell<Output>,
     /// Futures of those who wait in `receive()`, and in `send()`.
-    receivers: RefCell<Vec<Ref>>,
-    senders: RefCell<Vec<Ref>>,
+    receivers: Waiting,
+    senders: Waiting,
     task: RefCell<Option<Running>>,
     port: RefCell<Option<Leased>>,
 }
@@ -120,8 +123,8 @@ impl Exchange {
             dialogue,
             input: RefCell::new(input),
             output: RefCell::default(),
-            receivers: RefCell::default(),
-            senders: RefCell::default(),
+            receivers: Waiting::default(),
+            senders: Waiting::default(),
             task: RefCell::default(),
             port: RefCell::default(),
         })
@@ -328,20 +331,10 @@ impl Exchange {
         }
     }
 
-    /// The response is complete: nobody waits for anything more of the client.
+    /// The response is complete: nobody waits for anything more of the client, and the Task may go on without it.
     fn completed(&self) {
-        self.tell(&self.receivers);
-    }
-
-    /// Lets those who wait look again.
-    fn tell(&self, waiting: &RefCell<Vec<Ref>>) {
-        if waiting.borrow().is_empty() {
-            return;
-        }
-        let futures = waiting.take();
-        for future in &futures {
-            self.asgi.resolve(future);
-        }
+        self.receivers.tell(&self.asgi);
+        self.pardon();
     }
 
     /// What `receive()` gives now; `None` if it has to wait.
@@ -400,15 +393,15 @@ impl Exchange {
 
     /// An app that waits for the client to take more goes on, if it has taken enough.
     pub(super) fn let_send(&self) {
-        if !self.senders.borrow().is_empty() && self.output.borrow().has_room() {
-            self.tell(&self.senders);
+        if !self.senders.is_empty() && self.output.borrow().has_room() {
+            self.senders.tell(&self.asgi);
         }
     }
 
     /// More of the body is here.
     pub(super) fn hold(&self, input: Input) {
         self.input.replace(input);
-        self.tell(&self.receivers);
+        self.receivers.tell(&self.asgi);
     }
 
     /// Whether a task that reads the body is to go on; it is woken when that changes.
@@ -426,12 +419,20 @@ impl Exchange {
         }
     }
 
-    /// What the app has not read of the body is the connection's to read.
+    /// What the app has not read of the body is the connection's to read. Should it still ask, it is not coming.
     fn close_input(&self) {
-        let input = self.input.take();
-        if let Input::Reading(Some(waker)) = input {
+        let mut input = self.input.borrow_mut();
+        let unread = match &*input {
+            Input::Held(..) | Input::Coming(_) | Input::Reading(_) => {
+                std::mem::replace(&mut *input, Input::Broken)
+            }
+            Input::Empty | Input::Given | Input::Broken => return,
+        };
+        drop(input);
+        if let Input::Reading(Some(waker)) = unread {
             self.asgi.board.wake(self.asgi.py(), waker);
         }
+        self.receivers.tell(&self.asgi);
     }
 
     /// The client has all that it gets.
@@ -439,7 +440,7 @@ impl Exchange {
         let dropped = self.output.borrow_mut().clear();
         drop(dropped);
         self.close_input();
-        self.tell(&self.senders);
+        self.senders.tell(&self.asgi);
     }
 
     /// The connection is closed, or the request given up.
@@ -450,8 +451,8 @@ impl Exchange {
         drop(output);
         drop(dropped);
         self.close_input();
-        self.tell(&self.receivers);
-        self.tell(&self.senders);
+        self.receivers.tell(&self.asgi);
+        self.senders.tell(&self.asgi);
         self.condemn();
     }
 
@@ -478,6 +479,17 @@ impl Exchange {
                 "A task cannot be cancelled\n{}",
                 traceback::text(self.asgi.py(), &error)
             ),
+        }
+    }
+
+    /// Takes that back.
+    fn pardon(&self) {
+        let sentence = match &mut *self.task.borrow_mut() {
+            Some(running) => running.sentence.take(),
+            None => None,
+        };
+        if let Some(sentence) = sentence {
+            drop(sentence.call_method0(intern!(self.asgi.py(), "cancel")));
         }
     }
 
@@ -516,11 +528,10 @@ impl Exchange {
     /// The Task has ended after it had gone on.
     pub(super) fn ended(&self, task: &Ref) {
         let error = outcome(task);
+        // Not to be kept alive by a timer.
+        self.pardon();
         let running = self.task.take();
-        if let Some(sentence) = running.and_then(|running| running.sentence) {
-            // Not to be kept alive by a timer.
-            drop(sentence.call_method0(intern!(self.asgi.py(), "cancel")));
-        }
+        drop(running);
         self.conclude(error.as_ref());
         let port = self.port.take();
         if let Some(port) = port {
@@ -535,150 +546,16 @@ impl Exchange {
             .as_ref()
             .map(|running| running.task.clone())
     }
-
-    /// The app is done; whatever is missing of the response is not coming.
-    pub(super) fn conclude(&self, error: Option<&PyErr>) {
-        let py = self.asgi.py();
-        let dialogue = self.dialogue.as_ref();
-        if dialogue.is_some_and(|dialogue| dialogue.conclude(self, error))
-            || (self.is_complete() && error.is_none())
-        {
-            return;
-        }
-        let gone = self.presence.get() == Presence::Gone;
-        let left = self.presence.get() != Presence::Here;
-        let failed = match error {
-            Some(error) if is_cancelled(py, error) => AsgiFailed::Cancelled,
-            Some(error) if left && is_disconnect(py, error) => AsgiFailed::Cancelled,
-            Some(error) => AsgiFailed::Raised(traceback::text(py, error)),
-            None => match self.output.borrow().phase {
-                Phase::Unstarted | Phase::Started(..) => AsgiFailed::Silent,
-                Phase::Streaming(_) | Phase::Trailing | Phase::Complete => {
-                    AsgiFailed::Unfinished
-                }
-            },
-        };
-        // Without a client there is nobody to answer, and no fault in that.
-        let forsaken = left && !matches!(failed, AsgiFailed::Raised(_));
-        let mut output = self.output.borrow_mut();
-        let untold = match output.phase {
-            _ if gone => Some(failed),
-            Phase::Unstarted | Phase::Started(..) => {
-                output.answer = Some(if forsaken {
-                    Ok(self::forsaken())
-                } else {
-                    Err(failed.into())
-                });
-                None
-            }
-            // The client has its answer, or takes no more.
-            Phase::Complete => Some(failed),
-            Phase::Streaming(_) | Phase::Trailing if output.sated => Some(failed),
-            Phase::Streaming(_) | Phase::Trailing => {
-                output.finish(Err(if forsaken {
-                    Forsaken.into()
-                } else {
-                    failed.into()
-                }));
-                None
-            }
-        };
-        drop(output);
-        match untold {
-            Some(failed @ AsgiFailed::Raised(_)) => {
-                tracing::error!(
-                    "Error in the application after the end of a request: {failed}"
-                );
-            }
-            Some(AsgiFailed::Silent | AsgiFailed::Unfinished | AsgiFailed::Cancelled) => {}
-            None => self.answered(),
-        }
-    }
 }
 
 impl Client for Exchange {
     fn left(&self) {
         if self.presence.get() == Presence::Here {
             self.presence.set(Presence::Left);
-            self.tell(&self.receivers);
+            self.receivers.tell(&self.asgi);
             self.condemn();
         }
     }
-}
-
-/// `receive()`, when it is awaited.
-struct Receive(Rc<Exchange>);
-
-impl Step for Receive {
-    fn step(&mut self) -> PyResult<Stepped> {
-        if let Some(message) = self.0.next_message()? {
-            return Ok(Stepped::Done(Some(message)));
-        }
-        let future = self.0.asgi.future()?;
-        self.0.receivers.borrow_mut().push(future.clone());
-        Ok(Stepped::Wait(future))
-    }
-}
-
-/// `send()` of a message that does not fit.
-struct Drained(Rc<Exchange>);
-
-impl Step for Drained {
-    fn step(&mut self) -> PyResult<Stepped> {
-        if self.0.presence.get() == Presence::Gone {
-            return Err(ClientDisconnected::new_err("the client has gone"));
-        }
-        if self.0.output.borrow().has_room() {
-            return Ok(Stepped::Done(None));
-        }
-        let future = self.0.asgi.future()?;
-        self.0.senders.borrow_mut().push(future.clone());
-        Ok(Stepped::Wait(future))
-    }
-}
-
-/// What a Task that is done raised.
-fn outcome(task: &Ref) -> Option<PyErr> {
-    match task.call_method0(intern!(task.py(), "exception")) {
-        Ok(error) if error.is_none() => None,
-        Ok(error) => Some(PyErr::from_value(error)),
-        // It was cancelled.
-        Err(error) => Some(error),
-    }
-}
-
-fn is_cancelled(py: Python<'static>, error: &PyErr) -> bool {
-    py.import("asyncio")
-        .and_then(|asyncio| asyncio.getattr("CancelledError"))
-        .is_ok_and(|kind| error.is_instance(py, &kind))
-}
-
-/// Whether it is what our `send()` raises, or was raised because of that.
-fn is_disconnect(py: Python<'static>, error: &PyErr) -> bool {
-    let mut next = Some(error.clone_ref(py));
-    for _ in 0..16 {
-        let Some(error) = next else { return false };
-        if error.is_instance_of::<ClientDisconnected>(py) {
-            return true;
-        }
-        next = error.cause(py).or_else(|| {
-            let context = error.value(py).getattr(intern!(py, "__context__")).ok()?;
-            (!context.is_none()).then(|| PyErr::from_value(context))
-        });
-    }
-    false
-}
-
-/// What a client gets that has closed its half, and for whom the app has done nothing since: nginx's status for that.
-fn forsaken() -> Response<AsgiBody> {
-    let mut response = Response::new(AsgiBody::whole(Bytes::new()));
-    if let Ok(status) = StatusCode::from_u16(499) {
-        *response.status_mut() = status;
-    }
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

@@ -25,7 +25,7 @@ use crate::error::Exit;
 const ROUNDS: usize = 16;
 
 /// What an app gets beyond its deadline for its last words; the master has not much more patience.
-const MOMENT: Duration = Duration::from_millis(200);
+const MOMENT: Duration = Duration::from_millis(150);
 
 /// The runtime, a turn at a time.
 #[pyclass(frozen, unsendable, module = "rgun_async._native")]

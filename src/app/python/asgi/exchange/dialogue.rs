@@ -322,17 +322,17 @@ impl Exchange {
         output.answer = Some(Ok(answer));
         drop(output);
         self.answered();
-        self.tell(&self.receivers);
+        self.receivers.tell(&self.asgi);
     }
 }
 
 impl Listener for Exchange {
     fn heard(&self) {
-        self.tell(&self.receivers);
+        self.receivers.tell(&self.asgi);
     }
 
     fn relieved(&self) {
-        self.tell(&self.senders);
+        self.senders.tell(&self.asgi);
     }
 }
 
@@ -390,9 +390,7 @@ impl Step for Relieved {
         if socket.is_ready() {
             return Ok(Stepped::Done(None));
         }
-        let future = exchange.asgi.future()?;
-        exchange.senders.borrow_mut().push(future.clone());
-        Ok(Stepped::Wait(future))
+        exchange.senders.join(&exchange.asgi)
     }
 }
 
