@@ -191,11 +191,11 @@ impl Future for SyncCall {
 
 impl Inner {
     /// Serves a request at once or with the others, as the app's pace is.
-    fn submit(&self, parts: Parts, origin: Origin, input: Input) -> Stage {
+    fn submit(&self, mut parts: Parts, origin: Origin, input: Input) -> Stage {
         match self.pace.mode(self.turns.load(Ordering::Relaxed)) {
             Mode::AtOnce => {
                 let start = self.pace.samples().then(Instant::now);
-                let outcome = self.serve(&parts, &origin, input);
+                let outcome = self.serve(&mut parts, &origin, input);
                 if let Some(start) = start {
                     self.pace.record(start.elapsed());
                 }
@@ -215,11 +215,15 @@ impl Inner {
         }
     }
 
-    fn serve(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
+    fn serve(&self, parts: &mut Parts, origin: &Origin, input: Input) -> Outcome {
         let context = self.wsgi.context()?;
-        let answer = context
-            .run(|| self.wsgi.call(parts, origin, Given::Gathered(input), None))
-            .map_err(|error| failed(self.wsgi.py(), &error))??;
+        let entered = context
+            .enter()
+            .map_err(|error| failed(self.wsgi.py(), &error))?;
+        let answer = self
+            .wsgi
+            .call(parts, origin, Given::Gathered(input), None)?;
+        drop(entered);
         Ok(match answer {
             Answer::Whole(response) => response,
             Answer::File(head, file) => {
@@ -259,13 +263,13 @@ impl Future for Batch {
             }
         }
         loop {
-            let Some(job) = inner.jobs.borrow_mut().pop_front() else {
+            let Some(mut job) = inner.jobs.borrow_mut().pop_front() else {
                 return Poll::Pending;
             };
             if job.reply.is_abandoned() {
                 continue;
             }
-            let outcome = inner.serve(&job.parts, &job.origin, job.input);
+            let outcome = inner.serve(&mut job.parts, &job.origin, job.input);
             if let Some(task) = job.reply.send(outcome) {
                 task.wake();
             }
