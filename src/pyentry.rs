@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use pyo3::prelude::*;
 
+use crate::app::BootError;
 use crate::app::builtin::Builtin;
 use crate::app::python::{
     AsgiHost, GeventHost, Interpreter, PythonHooks, Scripts, SyncHost, ThreadsHost,
@@ -17,7 +18,7 @@ use crate::config::{AppPath, Config, WorkerClass};
 use crate::entry::{PROGRAM, builtin_parts};
 use crate::error::Exit;
 use crate::os::fork::{Hooks, exit_now, threads};
-use crate::server::{self, Parts};
+use crate::server::{self, NotPreloaded, Parts};
 use crate::worker;
 
 #[pymodule]
@@ -44,6 +45,7 @@ fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult
         "signal",
         (signal.getattr("SIGINT")?, signal.getattr("SIG_DFL")?),
     )?;
+    let told = server::told();
     let argv: Vec<String> = argv
         .into_iter()
         .map(|text| text.to_string_lossy().into_owned())
@@ -54,7 +56,7 @@ fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult
         python: Some(Rc::new(Scripts::new(&sources.cwd))),
         ..sources
     };
-    let interpreter = Interpreter::new(py);
+    let interpreter = Interpreter::new(py, told);
     let exit = server::run(PROGRAM, sources, |config| {
         parts(interpreter, config, command)
     });
@@ -117,10 +119,13 @@ fn work(interpreter: Interpreter, context: WorkerContext) -> Exit {
     }
 }
 
-fn preload(interpreter: Interpreter, config: &Config) -> Result<(), Exit> {
-    interpreter.preload(config).map_err(|error| {
-        tracing::error!("{error}");
-        error.exit()
+fn preload(interpreter: Interpreter, config: &Config) -> Result<(), NotPreloaded> {
+    interpreter.preload(config).map_err(|error| match error {
+        BootError::Is(interface) => NotPreloaded::Is(interface),
+        error @ (BootError::Boot(_) | BootError::Load(_)) => {
+            tracing::error!("{error}");
+            NotPreloaded::Failed(error.exit())
+        }
     })
 }
 

@@ -148,6 +148,16 @@ impl Row {
         (own * workers > total + workers && fewest < own).then_some(row)
     }
 
+    /// Whether this worker holds more than one connection while there are others that could have taken them.
+    #[cfg(any(feature = "python", test))]
+    pub(crate) fn is_crowded(self) -> bool {
+        self.word(CONNECTIONS).load(Relaxed) > 1
+            && self
+                .board
+                .accepting(now())
+                .any(|row| row.index != self.index)
+    }
+
     /// The process to call when this row should accept.
     pub(crate) fn pid(self) -> Option<i32> {
         i32::try_from(self.word(PID).load(Relaxed))
@@ -215,6 +225,18 @@ mod tests {
         );
         assert!(rows[1].above_fair_share().is_none());
         assert!(rows[2].above_fair_share().is_none());
+    }
+
+    #[test]
+    fn a_worker_is_crowded_where_another_one_could_have_a_connection_of_it() {
+        let board = Scoreboard::new().unwrap();
+        let rows = workers(board, &[2, 0, 1]);
+        assert!(rows[0].is_crowded());
+        assert!(!rows[1].is_crowded() && !rows[2].is_crowded());
+        rows[1].stop_accepting();
+        assert!(rows[0].is_crowded());
+        rows[2].stop_accepting();
+        assert!(!rows[0].is_crowded(), "there is no other");
     }
 
     #[test]

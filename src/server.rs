@@ -1,5 +1,7 @@
 //! Assembly: reads the configuration, binds, makes the master and hands it the worker. The one file that knows both.
 
+mod anew;
+
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::RawFd;
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use crate::channel::{Generation, WorkerContext};
+use crate::channel::{Generation, Interface, WorkerContext};
 use crate::cli::{self, Loaded, Program, Sources};
 use crate::config::{Config, LogTarget};
 use crate::error::Exit;
@@ -29,8 +31,24 @@ const BIND_PAUSE: Duration = Duration::from_secs(1);
 /// The first descriptor a socket manager passes (`sd_listen_fds(3)`).
 const LISTEN_FDS_START: RawFd = 3;
 
+#[cfg(feature = "python")]
+pub(crate) use anew::told;
+
 /// Loads the app in the master.
-pub(crate) type Preload = Box<dyn Fn(&Config) -> Result<(), Exit>>;
+pub(crate) type Preload = Box<dyn Fn(&Config) -> Result<(), NotPreloaded>>;
+
+/// Why the app is not there.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "python"),
+    expect(dead_code, reason = "only a Python app is preloaded")
+)]
+pub(crate) enum NotPreloaded {
+    /// It cannot be loaded; it has been told why.
+    Failed(Exit),
+    /// It is of this kind, and this process is ready for the other.
+    Is(Interface),
+}
 
 /// What serves, and what it needs around it.
 pub(crate) struct Parts {
@@ -143,7 +161,7 @@ fn serve(
         file,
         ..
     } = loaded;
-    let (inherited, parent) = inherited()?;
+    let (inherited, parent, variables) = inherited()?;
     enter_directory(&config)?;
     if config.daemon && parent.is_none() {
         daemonize(&config, parts.hooks)
@@ -166,7 +184,17 @@ fn serve(
     if let Some(file) = file {
         tracing::debug!("configuration file: {}", file.display());
     }
-    let preloaded = preload(&config, parts.preload.as_ref())?;
+    let preloaded = match preload(&config, parts.preload.as_ref()) {
+        Ok(preloaded) => preloaded,
+        Err(NotPreloaded::Failed(exit)) => return Err(told_already(exit)),
+        Err(NotPreloaded::Is(interface)) => {
+            let (command, cwd) = (&parts.command, &sources.cwd);
+            let error = anew::start(interface, command, cwd, &inherited, variables);
+            return Err(logged(Failure::config(format!(
+                "cannot start anew: {error}"
+            ))));
+        }
+    };
     let signals = Signals::block()
         .map_err(|error| Failure::config(format!("cannot block signals: {error}")))?;
     if let Err(error) = crate::os::privilege::raise_open_files() {
@@ -229,7 +257,7 @@ fn tell_starting(config: &Config, hooks: &dyn hooks::Hooks) -> Result<(), Failur
 
 /// `--preload`: whether the workers are forked with their app. Before signals are blocked, so that they end an import that
 /// does not, and before there is anything to clean up.
-fn preload(config: &Config, preload: Option<&Preload>) -> Result<bool, Failure> {
+fn preload(config: &Config, preload: Option<&Preload>) -> Result<bool, NotPreloaded> {
     if !config.preload_app {
         return Ok(false);
     }
@@ -242,12 +270,16 @@ fn preload(config: &Config, preload: Option<&Preload>) -> Result<bool, Failure> 
         return Ok(false);
     };
     crate::os::process::set_all_env(&config.raw_env);
-    preload(config).map_err(|exit| Failure {
+    preload(config)?;
+    Ok(true)
+}
+
+fn told_already(exit: Exit) -> Failure {
+    Failure {
         exit,
         messages: Vec::new(),
         logged: true,
-    })?;
-    Ok(true)
+    }
 }
 
 fn logged(failure: Failure) -> Failure {
@@ -294,7 +326,7 @@ fn enter_directory(config: &Config) -> Result<(), Failure> {
 }
 
 /// Sockets from an old master (`RGUN_FD`) or a socket manager (`LISTEN_FDS`, systemd), and the old master.
-fn inherited() -> Result<(Given, Option<Pid>), Failure> {
+fn inherited() -> Result<(Given, Option<Pid>, anew::Variables), Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let parent = variable(PARENT)
         .and_then(|text| text.parse().ok())
@@ -321,10 +353,12 @@ fn inherited() -> Result<(Given, Option<Pid>), Failure> {
     } else {
         Given::OldMaster(Inherited::default())
     };
+    let mut variables = anew::Variables::new();
     for name in [FDS, PARENT, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        variables.extend(std::env::var_os(name).map(|value| (name, value)));
         unset_env(name);
     }
-    Ok((given, parent))
+    Ok((given, parent, variables))
 }
 
 /// Where inherited sockets come from decides what they mean.
@@ -333,6 +367,14 @@ enum Given {
     OldMaster(Inherited),
     /// They are used instead of the configured addresses, as in Gunicorn.
     SocketManager(Inherited),
+}
+
+impl Given {
+    fn sockets(&self) -> &Inherited {
+        match self {
+            Self::OldMaster(sockets) | Self::SocketManager(sockets) => sockets,
+        }
+    }
 }
 
 fn make_pidfile(config: &Config, parent: Option<Pid>) -> Result<Option<Pidfile>, Failure> {

@@ -27,9 +27,17 @@ def patch():
     threading = sys.modules.get("threading")
     if threading is not None and threading.active_count() > 1:
         late.append("threads had been started")
+    from importlib import metadata
+
     from gevent import monkey
 
-    monkey.patch_all()
+    # gevent asks for plugins some thirty times, and each time the files of all that is installed are read.
+    ask, known = metadata.entry_points, metadata.entry_points()
+    metadata.entry_points = known.select
+    try:
+        monkey.patch_all()
+    finally:
+        metadata.entry_points = ask
     return late
 
 

@@ -47,3 +47,8 @@ impl Line {
         self.0.as_ref()?.upgrade()
     }
 }
+
+/// An answer broke off as its client had left, and the app has done nothing for it since: nobody's fault.
+#[derive(Debug, thiserror::Error)]
+#[error("the client has left")]
+pub(crate) struct Forsaken;

@@ -26,7 +26,7 @@ pub use crate::drain::Drain;
 pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
 pub use line::Line;
-pub(crate) use line::{Client, Connection};
+pub(crate) use line::{Client, Connection, Forsaken};
 
 /// The two ends of a connection.
 #[derive(Clone, Debug)]

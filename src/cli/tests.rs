@@ -441,9 +441,24 @@ fn worker_classes_of_gunicorn_are_understood() {
     for name in ["gthread", "gunicorn.workers.gthread.ThreadWorker"] {
         assert_eq!(class(name), WorkerClass::Gthread, "{name}");
     }
-    for name in ["eventlet", "tornado", "aiohttp.GunicornWebWorker"] {
+    for (name, uses) in [
+        ("eventlet", ["gevent", "gthread"]),
+        (
+            "gunicorn.workers.geventlet.EventletWorker",
+            ["gevent", "gthread"],
+        ),
+        ("tornado", ["gevent or gthread", "asgi"]),
+        (
+            "gunicorn.workers.gtornado.TornadoWorker",
+            ["gevent or gthread", "asgi"],
+        ),
+        ("aiohttp.GunicornWebWorker", ["gevent", "asgi"]),
+    ] {
         let mistakes = Start::new().mistakes(&["app", "-k", name]);
-        assert!(mistakes[0].contains("gevent"), "{mistakes:?}");
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        for text in [name, "is not here"].iter().chain(&uses) {
+            assert!(mistakes[0].contains(text), "{text:?} in {mistakes:?}");
+        }
     }
     assert!(
         Start::new().mistakes(&["app", "-k", "gevnet"])[0].ends_with("did you mean gevent?")

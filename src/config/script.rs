@@ -11,7 +11,7 @@ use super::declare::Setting;
 use super::foreign::FOREIGN;
 use super::kind::Form;
 use super::raw::{Item, Raw};
-use super::value::{LogLevel, did_you_mean, nearest};
+use super::value::{LogLevel, WorkerClass, did_you_mean, nearest};
 #[cfg(feature = "python")]
 use super::{Config, file};
 
@@ -114,6 +114,14 @@ pub(super) fn corrected(setting: &Setting, raw: &Raw) -> Option<(Raw, String)> {
             let near = did_you_mean(nearest(word, LogLevel::NAMES.iter().copied()));
             let (value, note) = is("info", "is no level:")?;
             Some((value, format!("{note}{near}")))
+        }
+        // A class of somebody's own. Those that are known not to do say so in other words.
+        ("worker_class", None) if word.contains('.') => {
+            let unknown = word.parse::<WorkerClass>().err()?;
+            unknown.starts_with("must be one of").then(|| {
+                let note = format!("{raw} is no class of ours and is not run: auto counts");
+                (Raw::Variable("auto".to_owned()), note)
+            })
         }
         // Gunicorn: `http.message.Request`, `Message`.
         ("limit_request_line", Some(8191..)) => is("8190", "is too much:"),

@@ -153,7 +153,7 @@ impl FromStr for WorkerClass {
             // Of uvicorn, uvicorn-worker and Gunicorn itself.
             "asgiworker" | "uvicornworker" | "uvicornh11worker" | "asyncio" | "uvloop" => Ok(Self::Asgi),
             "eventlet" | "eventletworker" => {
-                Err("is not here, and eventlet itself has ended. Use gevent".to_owned())
+                Err("is not here: eventlet is maintained for old programs only. Use gevent, or gthread without a patched library".to_owned())
             }
             "tornado" | "tornadoworker" => {
                 Err("is not here: Tornado apps bring their own server. For a WSGI app use gevent or gthread, for an ASGI app asgi".to_owned())

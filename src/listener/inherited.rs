@@ -33,6 +33,16 @@ impl Inherited {
         Ok(Self(sockets))
     }
 
+    /// Leaves them open for another start of this program.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub(crate) fn keep_on_exec(&self) -> io::Result<()> {
+        self.0
+            .iter()
+            .try_for_each(|socket| socket.set_cloexec(false))
+    }
+
     /// Whether there are none (left).
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -6,6 +6,7 @@
 mod access;
 mod event;
 mod out;
+mod paint;
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ pub(crate) use access::{AccessSink, flush_access};
 
 use crate::config::{LogLevel, LogTarget};
 use out::{Out, Stream};
+use paint::Reader;
 
 /// The target of events that [`critical!`] makes.
 pub(crate) const CRITICAL: &str = "rgun_async::critical";
@@ -41,6 +43,8 @@ static LOG: Mutex<Option<ErrorLog>> = Mutex::new(None);
 struct ErrorLog {
     target: LogTarget,
     out: Out,
+    /// Its reader wants colours.
+    painted: bool,
     /// Standard output and error were led here.
     captured: bool,
     /// Lines lost since the last one that went out.
@@ -55,6 +59,7 @@ pub(crate) fn start(target: &LogTarget, level: LogLevel) -> io::Result<()> {
     let out = Out::open(target, Stream::Error)?;
     *log() = Some(ErrorLog {
         target: target.clone(),
+        painted: is_painted(&out, target),
         out,
         captured: false,
         lost: 0,
@@ -139,6 +144,7 @@ fn write(line: &[u8]) {
 impl ErrorLog {
     fn switch(&mut self, target: LogTarget) -> io::Result<()> {
         self.out = Out::open(&target, Stream::Error)?;
+        self.painted = is_painted(&self.out, &target);
         self.target = target;
         if self.captured {
             self.capture()
@@ -161,6 +167,10 @@ impl ErrorLog {
         } else {
             Duration::ZERO
         };
+        let painted = self
+            .painted
+            .then(|| paint::paint(&String::from_utf8_lossy(line)));
+        let line = painted.as_ref().map_or(line, String::as_bytes);
         match self.out.write_all(line, patience) {
             Ok(()) if self.lost > 0 => {
                 let lost = std::mem::take(&mut self.lost);
@@ -191,6 +201,17 @@ impl ErrorLog {
     }
 }
 
+fn is_painted(out: &Out, target: &LogTarget) -> bool {
+    let reader = if out.is_terminal() {
+        Reader::Terminal
+    } else if *target == LogTarget::Standard && !out.is_file() {
+        Reader::Stream
+    } else {
+        Reader::File
+    };
+    paint::wanted(reader, |name| std::env::var_os(name))
+}
+
 fn notice(level: LogLevel, text: &str) -> String {
     let mut line = String::new();
     event::stamp(&mut line, level);
@@ -212,6 +233,7 @@ mod tests {
         ErrorLog {
             target,
             out,
+            painted: false,
             captured: false,
             lost: 0,
         }

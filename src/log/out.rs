@@ -5,7 +5,7 @@
 //! time through `/proc/self/fd`, a socket is sent to with `MSG_DONTWAIT`, and what allows neither is polled first.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -130,6 +130,11 @@ impl Out {
     /// Whether this is a regular file.
     pub(super) fn is_file(&self) -> bool {
         self.way == Way::File
+    }
+
+    /// Whether this is a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.as_fd().is_terminal()
     }
 
     /// One write(2), of as much as goes without waiting; `EAGAIN` where nothing does.

@@ -335,9 +335,13 @@ impl Master {
             self.abandon_reload("a new worker did not boot", now);
             return;
         }
-        let told = self
-            .respawn
-            .died(now.saturating_duration_since(child.born), now);
+        // Who has never been ready died of starting, however long that took.
+        let lived = if early {
+            Duration::ZERO
+        } else {
+            now.saturating_duration_since(child.born)
+        };
+        let told = self.respawn.died(lived, now);
         if !early {
             return;
         }

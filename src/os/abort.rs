@@ -52,14 +52,16 @@ static TOLD: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 static TIMER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// From now on this process answers ABRT by a report to `report`, and exit code 1. Nothing is told yet but that.
+/// From now on this process, of which this is the main thread, answers ABRT by a report to `report`, and exit code 1. Nothing is told yet but that.
 ///
 /// # Errors
 /// Those of `timer_create(2)` and sigaction(2).
 pub(crate) fn answer_in(report: OwnedFd) -> io::Result<()> {
     // SAFETY: all-zero is a valid sigevent; the fields that matter are set below.
     let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
-    event.sigev_notify = libc::SIGEV_SIGNAL;
+    // To this thread: the kernel would rather give it to the one that is running.
+    event.sigev_notify = libc::SIGEV_THREAD_ID;
+    event.sigev_notify_thread_id = nix::unistd::gettid().as_raw();
     event.sigev_signo = libc::SIGABRT;
     let mut timer: libc::timer_t = ptr::null_mut();
     // SAFETY: both pointers are to live locals.
@@ -95,7 +97,10 @@ pub(crate) fn ask_by(ask: OnSignal) {
         clippy::as_conversions,
         reason = "a function's address has no other form"
     )]
-    ASK.store(ask as *mut c_void, SeqCst);
+    let ask = ask as *mut c_void;
+    // An optimiser that sees the one function ever stored names it in the handler, and the program, which has no
+    // interpreter, is no longer linked.
+    ASK.store(std::hint::black_box(ask), SeqCst);
 }
 
 /// What has become the handler of `signal` can write where the interpreter's threads are. It is taken from the signal, which

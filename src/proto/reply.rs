@@ -16,6 +16,7 @@ use super::connections::Peer;
 use super::guard::Refusal;
 use super::io::Wire;
 use super::page;
+use crate::app::Forsaken;
 use crate::error::{AnyError, chain};
 
 /// What the `Server` field says.
@@ -71,11 +72,7 @@ impl Fields {
         let mut fields = Self::default();
         for (name, value) in headers {
             if *name == CONTENT_LENGTH {
-                let length = std::str::from_utf8(value.as_bytes())
-                    .ok()
-                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-                    .and_then(|text| text.parse().ok())
-                    .ok_or(Fault::Length)?;
+                let length = number(value.as_bytes()).ok_or(Fault::Length)?;
                 if fields
                     .length
                     .replace(length)
@@ -240,6 +237,18 @@ impl Exchange {
     }
 }
 
+/// Digits, and nothing else.
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        let number = number.checked_mul(10)?.checked_add(digit.into())?;
+        (digit < 10).then_some(number)
+    })
+}
+
 /// A response of this kind has no body, whatever the app gives (RFC 9110 section 6.4.1).
 fn bodiless(status: StatusCode, head: bool) -> bool {
     head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
@@ -345,8 +354,10 @@ where
                 Ok(Poll::Ready(Some(Err(error)))) => error,
                 Err(_) => Cut::Panic.into(),
             };
-            let request = this.exchange.wire.watch().request();
-            tracing::error!("Error handling request {request}: {}", chain(&*error));
+            if !error.is::<Forsaken>() {
+                let request = this.exchange.wire.watch().request();
+                tracing::error!("Error handling request {request}: {}", chain(&*error));
+            }
             // The library drops what it has not sent when it is told of the error: it gets the chance to send that.
             *this.cut = Some(error);
             cx.waker().wake_by_ref();

@@ -177,6 +177,23 @@ async def nested():
     raise AssertionError("it ran")
 
 
+async def forced():
+    """The same by force, as nest_asyncio does it: within the first step, and after it."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if not hasattr(loop, "_run_once"):
+        return
+    for _ in range(2):
+        inner = asyncio.ensure_future(asyncio.to_thread(lambda: "inner"))
+        asyncio.tasks._leave_task(loop, task)
+        try:
+            while not inner.done():
+                loop._run_once()
+        finally:
+            asyncio.tasks._enter_task(loop, task)
+        assert inner.result() == "inner"
+        await asyncio.sleep(0.01)
+
+
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return

@@ -35,6 +35,12 @@ def sleep(environ, start_response):
     return [b"slept"]
 
 
+def slow_pid(environ, start_response):
+    """The worker's pid, after the milliseconds in the query."""
+    time.sleep(int(environ["QUERY_STRING"]) / 1000)
+    return pid(environ, start_response)
+
+
 def spin(environ, start_response):
     """Never comes back, and never waits."""
     print("spinning", file=sys.stderr, flush=True)
@@ -327,7 +333,7 @@ PATHS = {
     **{
         f"/{function.__name__.replace('_', '-')}": function
         for function in (
-            pid, sleep, spin, wait_for_file, write, chunks, late, empty, no_content, not_modified,
+            pid, slow_pid, sleep, spin, wait_for_file, write, chunks, late, empty, no_content, not_modified,
             body_with_304, hello, odd_status, twice, closing, closing_head, closing_big,
             closing_broken, closed, replaced, no_exc_info, too_late, no_start, text_body,
             injection, hop_by_hop, too_long, too_short, file, file_like, read, read_ways,

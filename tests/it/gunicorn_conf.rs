@@ -154,7 +154,7 @@ fn every_point_of_a_servers_life_is_told() {
 fn a_worker_that_hangs_is_told_of_its_end() {
     for driver in ["sync", "gevent"] {
         let server = with("wsgi:app", "lifecycle")
-            .args(["-k", driver, "-t", "3"])
+            .args(["-k", driver, "-t", "4"])
             .start();
         let worker = server.worker_pids()[0];
         let _stuck = server.get("/spin").in_background();
@@ -162,7 +162,7 @@ fn a_worker_that_hangs_is_told_of_its_end() {
         server.wait_for_line(&format!("hook worker_exit: {worker}"));
         server.wait_for_line(&format!("hook child_exit: {worker}"));
         server.wait_for_line("WORKER TIMEOUT");
-        server.wait_ready(2);
+        server.wait_for_line("hook pre_fork: <Worker [booting]> of age 2");
     }
 }
 
@@ -240,6 +240,38 @@ fn requests_are_timed_numbered_and_refused_by_hooks_in_every_driver() {
         server.wait_for_line("ValueError: the hook's own");
         assert_eq!(server.count_lines("/health"), 0, "{driver}");
         assert_eq!(server.booted().len(), 1, "{driver}");
+    }
+}
+
+#[test]
+fn requests_of_an_asgi_app_have_their_hooks_in_its_loop() {
+    let app = "import asyncio\n\
+        async def app(scope, receive, send):\n\
+        \x20   if scope['type'] != 'http': raise RuntimeError('http alone')\n\
+        \x20   await asyncio.sleep(0.05)\n\
+        \x20   await send({'type': 'http.response.start', 'status': 201, 'headers': []})\n\
+        \x20   await send({'type': 'http.response.body', 'body': b'made ', 'more_body': True})\n\
+        \x20   await send({'type': 'http.response.body', 'body': b'new'})\n";
+    for preload in [false, true] {
+        let rgun = with("made:app", "request_times");
+        rgun.write("made.py", app);
+        let home = rgun.directory();
+        let rgun = if preload { rgun.arg("--preload") } else { rgun };
+        let server = rgun.chdir(home).args(["-k", "asgi"]).start();
+        assert_eq!(text(&server, "/a?b=c"), "made new");
+        let line = server.wait_for_line("request 1: GET /a?b=c from 127.0.0.1: 201, 8 bytes, ");
+        let (_, took) = line.rsplit_once(", ").expect("a time at the end");
+        assert!(
+            took.trim_end_matches(" ms")
+                .parse::<u32>()
+                .is_ok_and(|ms| ms >= 50),
+            "{line}"
+        );
+        assert_eq!(server.get("/refused").response().status(), 500);
+        server.wait_for_line("PermissionError: not this one");
+        server.get("/bad-hook").response();
+        server.wait_for_line("Exception in post_request hook");
+        assert_eq!(server.count_lines("request 1: "), 1);
     }
 }
 
@@ -525,4 +557,46 @@ fn long_bodies_go_where_the_file_says() {
     );
     let place = server.connect().ask(request).text();
     assert!(place.starts_with(&home.display().to_string()), "{place}");
+}
+
+#[test]
+fn a_worker_class_of_ones_own_is_served_as_what_it_is_made_of() {
+    let rgun = Rgun::app("hello:app");
+    let path = rgun.write(
+        "conf.py",
+        "class ThreadWorker: pass\nclass Mine(ThreadWorker): pass\nworker_class = Mine\nthreads = 2\n",
+    );
+    let server = rgun.arg("-c").arg(path).start();
+    server.wait_for_line("Using worker: gthread");
+    server.wait_for_line(
+        "worker_class __config__.Mine is served as ThreadWorker: what it adds is not run",
+    );
+    let rgun = Rgun::app("hello:app");
+    let path = rgun.write("conf.py", "worker_class = 'no.such.Worker'\n");
+    let server = rgun.arg("-c").arg(path).start();
+    server.wait_for_line(
+        "worker_class = \"no.such.Worker\" is no class of ours and is not run: auto counts",
+    );
+    assert_eq!(text(&server, "/"), "hello world!");
+}
+
+#[test]
+fn a_daemon_keeps_its_streams_where_it_is_told_to() {
+    let rgun = Rgun::app("builtin:hello");
+    let path = rgun.write(
+        "conf.py",
+        "daemon = True\nenable_stdio_inheritance = True\n",
+    );
+    let server = rgun.arg("-c").arg(path).spawn();
+    server.assert_exits(0).within(patience());
+    let line = server.wait_for_line("Listening at: ");
+    let (_, pid) = line.rsplit_once('(').expect("the pid stands at the end");
+    let daemon: i32 = pid.trim_end_matches(')').parse().expect("a number");
+    assert_ne!(daemon, server.pid());
+    assert_eq!(text(&server, "/"), "hello world!");
+    crate::harness::process::signal(daemon, Signal::SIGTERM);
+    server.wait_for_line("Shutting down: Master");
+    until("the daemon has ended", patience(), || {
+        !crate::harness::process::alive(daemon)
+    });
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{InBackground, Rgun, Server, patience, process, secs, until, venv};
 
-const DRIVERS: [&str; 2] = ["sync", "gevent"];
+const DRIVERS: [&str; 3] = ["sync", "gevent", "gthread"];
 
 fn preloaded(driver: &str) -> Rgun {
     Rgun::app("preloaded:app").args(["--preload", "-k", driver])
@@ -87,16 +87,16 @@ fn a_thread_of_the_import_is_named_and_dead_in_the_workers() {
     for driver in DRIVERS {
         let server = preloaded(driver).env("THREAD", "1").spawn();
         server.wait_ready(1);
-        if driver == "sync" {
+        if driver == "gevent" {
+            // gevent's threads are greenlets, which a fork takes along.
+            assert_eq!(server.count_lines("started while the app was preloaded"), 0);
+        } else {
             let line = server.wait_for_line("1 thread was started while the app was preloaded");
             assert!(
                 line.contains("[WARNING]") && line.ends_with(": ticker"),
                 "{line}"
             );
             assert_eq!(facts(&server)["thread lives"], false);
-        } else {
-            // gevent's threads are greenlets, which a fork takes along.
-            assert_eq!(server.count_lines("started while the app was preloaded"), 0);
         }
         // The master hears its signals, and does not wait for the thread at its end.
         server.signal(Signal::SIGHUP);
@@ -201,12 +201,49 @@ fn hup_keeps_the_code_and_usr2_brings_new() {
 
 #[test]
 fn the_kind_of_the_app_is_known_before_the_first_worker() {
-    let server = Rgun::app("preloaded:app").arg("--preload").start();
-    assert_eq!(facts(&server)["gevent"], true);
+    // By what it is, whatever its source looks like.
+    let server = Rgun::app("preloaded:app")
+        .args(["--preload", "--env", "GIVEN=here"])
+        .start();
+    server.wait_for_line("The app is WSGI, which its source did not show: starting anew.");
+    server.wait_for_line("Using worker: gevent");
+    let seen = facts(&server);
+    assert_eq!(seen["gevent"], true);
+    assert_eq!(seen["imported by"], server.pid());
+    assert_eq!(seen["env"], "here");
     assert_eq!(server.booted().len(), 1);
-    let server = Rgun::app("hidden_asgi:create()").arg("--preload").spawn();
-    server.assert_exits(4).within(patience());
-    server.wait_for_line("use --worker-class asgi");
+    let server = Rgun::app("hidden_asgi:create()").arg("--preload").start();
+    server.wait_for_line("The app is ASGI, which its source did not show: starting anew.");
+    server.wait_for_line("Using worker: asgi");
+    assert_eq!(server.get("/").response().text(), "hidden");
+    assert_eq!(server.booted().len(), 1);
+}
+
+#[test]
+fn sockets_that_were_handed_over_survive_the_second_start() {
+    let server = Rgun::app("hidden_asgi:create()").arg("--preload").start();
+    server.signal(Signal::SIGUSR2);
+    server.wait_ready(2);
+    server.signal(Signal::SIGTERM);
+    server.assert_exits(0).within(patience());
+    assert_eq!(server.get("/").response().text(), "hidden");
+}
+
+#[test]
+fn an_asgi_app_is_preloaded_too() {
+    for event_loop in ["asyncio", "uvloop"] {
+        let server = Rgun::app("preloaded:live")
+            .args(["--preload", "--asgi-loop", event_loop])
+            .workers(2)
+            .start();
+        server.wait_for_line("Using worker: asgi");
+        for pid in server.wait_for_workers(2) {
+            assert!(memory(pid, "Private_Dirty") < memory(pid, "Rss") / 2);
+        }
+        for _ in 0..10 {
+            assert_eq!(facts(&server)["imported by"], server.pid());
+        }
+    }
 }
 
 #[test]

@@ -373,31 +373,6 @@ fn the_memory_of_large_answers_is_given_back() {
 }
 
 #[test]
-fn slow_uploads_hold_no_thread() {
-    let server = Rgun::app("wsgi:app")
-        .args(["-k", "gthread", "--threads", "1"])
-        .start();
-    let mut uploads: Vec<Client> = [10, 100_000, 3_000_000]
-        .into_iter()
-        .map(|length| {
-            let mut client = server.connect();
-            client.send(format!(
-                "POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
-            ));
-            client.send(vec![b'x'; length - 1]);
-            client
-        })
-        .collect();
-    for _ in 0..3 {
-        assert_eq!(server.get("/hello").response().text(), "hello world!");
-    }
-    for (client, length) in uploads.iter_mut().zip([10, 100_000, 3_000_000]) {
-        client.send("x");
-        assert_eq!(client.response().json()["length"], length);
-    }
-}
-
-#[test]
 fn the_apps_signal_handlers_run_on_the_main_thread_at_once() {
     let server = threads(2, 2).start();
     let pid = server.wait_for_workers(1)[0];

@@ -50,7 +50,11 @@ pub(crate) use self::threads::ThreadsHost;
 /// Whoever has one is on the thread that holds the GIL: it is made once, from the token that `main` of the extension module
 /// gets, and cannot be sent.
 #[derive(Clone, Copy)]
-pub(crate) struct Interpreter(Python<'static>, &'static OnceCell<Preloaded>);
+pub(crate) struct Interpreter(
+    Python<'static>,
+    &'static OnceCell<Preloaded>,
+    Option<Interface>,
+);
 
 /// A file of ours in Python, which ends with a NUL, as the interpreter wants it.
 const fn cstr(text: &str) -> &std::ffi::CStr {
@@ -68,9 +72,11 @@ impl std::fmt::Debug for Interpreter {
 
 impl Interpreter {
     /// For the time of the call that `py` comes from, in which the process spends its life.
-    pub(crate) fn new(py: Python<'_>) -> Self {
+    ///
+    /// `told` is what an earlier start of this process has found the app to be.
+    pub(crate) fn new(py: Python<'_>, told: Option<Interface>) -> Self {
         // Once in the life of the process.
-        Self(object::token(py), Box::leak(Box::default()))
+        Self(object::token(py), Box::leak(Box::default()), told)
     }
 
     /// What a fork needs around it.

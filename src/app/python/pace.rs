@@ -34,6 +34,8 @@ const SLOW: Duration = Duration::from_micros(15);
 const FAST: Duration = Duration::from_micros(12);
 /// One call in so many is timed while they are served at once: reading the clock is dear beside them.
 const SAMPLE: u32 = 8;
+/// From this mean on whoever waits behind a request had better wait elsewhere.
+const LONG: Duration = Duration::from_millis(5);
 /// The weight of a new time is one in so many.
 const WEIGHT: u64 = 8;
 
@@ -66,6 +68,11 @@ impl Pace {
         } else {
             Mode::AtOnce
         }
+    }
+
+    /// Whether a request holds the worker for so long that others had better go to another one.
+    pub(super) fn is_long(&self) -> bool {
+        Duration::from_nanos(self.mean.get()) >= LONG
     }
 
     /// Whether this call is to be timed.
@@ -125,6 +132,18 @@ mod tests {
         assert_eq!(after(&pace, 13, 1000), Mode::AtOnce);
         assert_eq!(after(&pace, 60, 1000), Mode::Batch);
         assert_eq!(after(&pace, 14, 1000), Mode::Batch);
+    }
+
+    #[test]
+    fn requests_of_5_ms_are_long() {
+        let pace = Pace::new();
+        assert!(!pace.is_long());
+        after(&pace, 4_900, 1000);
+        assert!(!pace.is_long());
+        after(&pace, 50_000, 1);
+        assert!(pace.is_long());
+        after(&pace, 100, 100);
+        assert!(!pace.is_long());
     }
 
     #[test]

@@ -26,7 +26,8 @@ impl Interpreter {
     /// Imports the app here, for every process that will be forked from this one.
     ///
     /// # Errors
-    /// What a worker would fail of.
+    /// What a worker would fail of; [`BootError::Is`] where this process is ready for apps of another kind, and has to be
+    /// started anew.
     pub(crate) fn preload(self, config: &Config) -> Result<(), BootError> {
         let Some(path) = config.wsgi_app.clone() else {
             return Ok(());
@@ -41,7 +42,17 @@ impl Interpreter {
         } else {
             Interface::Wsgi
         };
-        let app = self.import_as(config, wanted).map_err(in_the_master)?;
+        let app = self
+            .import_as(config, wanted)
+            .map_err(|error| match error {
+                // What was imported for one kind of worker cannot serve in the other, and a second start has not helped.
+                BootError::Is(interface) if self.2.is_some() => BootError::Load(format!(
+                    "The app is {interface} now, and was not before: use --worker-class."
+                )),
+                error @ (BootError::Boot(_) | BootError::Load(_) | BootError::Is(_)) => {
+                    in_the_master(error)
+                }
+            })?;
         let interface = interface::of(&app).map_err(|error| load::boot(self.0, &error))?;
         freeze(self.0).map_err(|error| load::boot(self.0, &error))?;
         warn_of_threads(self.0);
@@ -67,7 +78,11 @@ impl Interpreter {
     }
 
     pub(super) fn preloaded_interface(self, config: &Config) -> Option<Interface> {
-        self.preloaded(config)?.interface
+        match self.1.get() {
+            Some(_) => self.preloaded(config)?.interface,
+            // On the way there.
+            None => self.2,
+        }
     }
 
     /// In a worker: what an app's modules have to be told after a fork, and do not see to themselves.
@@ -92,18 +107,7 @@ fn in_the_master(error: BootError) -> BootError {
             "Exception while the app was preloaded",
             1,
         )),
-        // What was imported for one kind of worker cannot serve in the other: only one of them has a patched library.
-        BootError::Is(interface) => {
-            let class = match interface {
-                Interface::Asgi => "asgi",
-                Interface::Wsgi => "gevent, gthread or sync",
-            };
-            BootError::Load(format!(
-                "The app is an {interface} app, which its source did not show before it was \
-                 preloaded: use --worker-class {class}."
-            ))
-        }
-        error @ BootError::Load(_) => error,
+        error @ (BootError::Load(_) | BootError::Is(_)) => error,
     }
 }
 

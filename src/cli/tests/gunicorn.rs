@@ -314,6 +314,16 @@ fn what_gunicorn_takes_for_another_value_is_told() {
     ] {
         assert_eq!(told(name, value), (vec![note.to_owned()], false));
     }
+    let loaded = Start::new()
+        .load(&["app", "-k", "shop.workers.Mine"])
+        .unwrap();
+    assert_eq!(loaded.config.worker_class, WorkerClass::Auto);
+    assert_eq!(
+        loaded.notes,
+        [
+            "--worker-class: \"shop.workers.Mine\" is no class of ours and is not run: auto counts"
+        ]
+    );
     let loaded = Start::new().load(&["app", "--log-level", "trace"]).unwrap();
     assert_eq!(
         loaded.notes,

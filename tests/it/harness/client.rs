@@ -244,6 +244,17 @@ impl Client {
         Ok(std::mem::take(&mut self.buffer))
     }
 
+    /// Reads at most `count` bytes, if there are any.
+    pub(crate) fn trickle(&mut self, count: usize) {
+        let mut bytes = vec![0; count];
+        let read = match &mut self.stream {
+            Stream::Tcp(stream) => stream.read(&mut bytes),
+            Stream::Unix(stream) => stream.read(&mut bytes),
+        };
+        let count = read.unwrap_or(0);
+        self.buffer.extend_from_slice(&bytes[..count]);
+    }
+
     /// Everything until the server closes or resets.
     pub(crate) fn until_end(&mut self) -> Vec<u8> {
         while self.more().unwrap_or(false) {}

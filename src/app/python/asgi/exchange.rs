@@ -24,8 +24,7 @@ use crate::app::python::awaitable::{Step, Stepped};
 use crate::app::python::object::Ref;
 use crate::app::python::traceback;
 use crate::app::python::wsgi::Blocks;
-use crate::app::{Client, Line};
-use crate::error::AnyError;
+use crate::app::{Client, Forsaken, Line};
 
 pub(super) use self::dialogue::{Dialogue, Settings};
 
@@ -547,9 +546,10 @@ impl Exchange {
             return;
         }
         let gone = self.presence.get() == Presence::Gone;
+        let left = self.presence.get() != Presence::Here;
         let failed = match error {
             Some(error) if is_cancelled(py, error) => AsgiFailed::Cancelled,
-            Some(error) if gone && is_disconnect(py, error) => AsgiFailed::Cancelled,
+            Some(error) if left && is_disconnect(py, error) => AsgiFailed::Cancelled,
             Some(error) => AsgiFailed::Raised(traceback::text(py, error)),
             None => match self.output.borrow().phase {
                 Phase::Unstarted | Phase::Started(..) => AsgiFailed::Silent,
@@ -558,25 +558,28 @@ impl Exchange {
                 }
             },
         };
+        // Without a client there is nobody to answer, and no fault in that.
+        let forsaken = left && !matches!(failed, AsgiFailed::Raised(_));
         let mut output = self.output.borrow_mut();
         let untold = match output.phase {
             _ if gone => Some(failed),
-            Phase::Unstarted | Phase::Started(..)
-                if matches!(failed, AsgiFailed::Cancelled)
-                    && self.presence.get() != Presence::Here =>
-            {
-                output.answer = Some(Ok(forsaken()));
-                None
-            }
             Phase::Unstarted | Phase::Started(..) => {
-                output.answer = Some(Err(failed.into()));
+                output.answer = Some(if forsaken {
+                    Ok(self::forsaken())
+                } else {
+                    Err(failed.into())
+                });
                 None
             }
             // The client has its answer, or takes no more.
             Phase::Complete => Some(failed),
             Phase::Streaming(_) | Phase::Trailing if output.sated => Some(failed),
             Phase::Streaming(_) | Phase::Trailing => {
-                output.finish(Err(AnyError::from(failed)));
+                output.finish(Err(if forsaken {
+                    Forsaken.into()
+                } else {
+                    failed.into()
+                }));
                 None
             }
         };

@@ -231,6 +231,10 @@ impl Host for AsgiHost {
         }
     }
 
+    fn code(&self) -> Vec<std::path::PathBuf> {
+        self.python.code()
+    }
+
     fn shutdown(&self) {
         self.python.shutdown();
     }
