@@ -12,7 +12,7 @@ use crate::os::abort;
 pub(crate) use crate::os::abort::{PATIENCE, tell_by};
 #[cfg(feature = "python")]
 pub(crate) use crate::os::abort::{
-    ask_by, begin, dump_by_handler_of, end, report, take, write,
+    ask_by, begin, dump, dump_by_handler_of, end, report, take, write,
 };
 
 /// So much of it is logged.

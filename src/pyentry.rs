@@ -40,7 +40,8 @@ mod _native {
 
 fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult<u8> {
     // Python's own handler raises KeyboardInterrupt wherever the worker is.
-    let signal = py.import("signal")?;
+    // The module without the enums: they take longer to import than all the rest of the master.
+    let signal = py.import("_signal")?;
     signal.call_method1(
         "signal",
         (signal.getattr("SIGINT")?, signal.getattr("SIG_DFL")?),

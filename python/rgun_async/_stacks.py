@@ -12,16 +12,13 @@ OUTER, INNER = 15, 45
 STACKS, NAMED = 100, 8
 
 
-# Whoever called the server: of no interest.
+# The frames of whoever called the server: of no interest.
 CALLERS = []
-caller = sys._getframe().f_back
-while caller is not None:
-    CALLERS.append(caller)
-    caller = caller.f_back
 
 
-def report(interrupted):
+def report(interrupted, callers):
     """Yields the text in pieces. `interrupted` is the frame that the signal interrupted, if there was one."""
+    CALLERS[:] = callers
     yield from threads(interrupted)
     found = of_types(greenlet_types() + task_types())
     yield from greenlets([g for g in found if isinstance(g, tuple(greenlet_types()))])

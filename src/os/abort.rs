@@ -213,7 +213,8 @@ fn tell() {
     out.flush();
 }
 
-fn dump() {
+/// Writes where the threads of the interpreter are, in whatever state it is.
+pub(crate) fn dump() {
     let dump = DUMP.load(SeqCst);
     if dump.is_null() {
         return;

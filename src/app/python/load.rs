@@ -168,6 +168,10 @@ fn evaluate(
             "Failed to parse '{expression}' as an attribute name or function call."
         ))
     };
+    if let Some(names) = plain(expression) {
+        // The usual case needs no parser.
+        return find(py, imported, module, &names);
+    }
     let ast = py.import("ast").map_err(|error| boot(py, &error))?;
     let parsed = ast
         .call_method1("parse", (expression, "<app>", "eval"))
@@ -205,6 +209,18 @@ fn evaluate(
             boot(py, &error)
         }
     })
+}
+
+/// `a.b` as its names, if there is nothing but letters in them.
+fn plain(expression: &str) -> Option<Vec<String>> {
+    let is_plain = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let names: Vec<_> = expression.split('.').map(str::to_owned).collect();
+    names.iter().all(|name| is_plain(name)).then_some(names)
 }
 
 /// The class name of a syntax tree's node.

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 
 use nix::sys::signal::Signal;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyIterator};
+use pyo3::types::{PyCFunction, PyDict, PyIterator, PyList};
 use pyo3::{ffi, intern};
 
 use super::{cstr, hooks, traceback};
@@ -40,16 +40,13 @@ pub(super) fn report_on_abort(py: Python<'static>) -> PyResult<()> {
     }
     faults.call_method("register", (number(UNUSED),), Some(&options))?;
     last_words::dump_by_handler_of(UNUSED)?;
-    let stacks =
-        PyModule::from_code(py, GLUE, c"rgun_async/_stacks.py", c"rgun_async._stacks")?;
-    let stacks = stacks.unbind();
+    let callers = callers(py)?.unbind();
     let handler = PyCFunction::new_closure(py, Some(NAME), None, move |arguments, _| {
-        let py = arguments.py();
         let interrupted = arguments.get_item(1)?;
-        report(stacks.bind(py), &interrupted);
+        report(&interrupted, callers.bind(arguments.py()));
         PyResult::Ok(())
     })?;
-    py.import("signal")?
+    py.import("_signal")?
         .call_method1("signal", (number(Signal::SIGABRT), handler))?;
     // Else an optimiser that sees the whole program knows what will be called, and the binary, which has no Python, needs it.
     last_words::ask_by(std::hint::black_box(ffi::PyErr_SetInterruptEx));
@@ -62,7 +59,7 @@ pub(super) fn report_on_abort(py: Python<'static>) -> PyResult<()> {
 /// Those of sigaction(2).
 pub(super) fn keep(py: Python<'_>) -> PyResult<()> {
     let handler = py
-        .import("signal")?
+        .import("_signal")?
         .call_method1("getsignal", (number(Signal::SIGABRT),))?;
     let is_ours = handler
         .getattr_opt(intern!(py, "__name__"))?
@@ -73,19 +70,36 @@ pub(super) fn keep(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Writes the report, and ends the process.
-fn report(stacks: &Bound<'_, PyModule>, interrupted: &Bound<'_, PyAny>) {
-    last_words::begin();
-    if let Err(error) = write(stacks, interrupted) {
-        let text = traceback::text(stacks.py(), &error);
-        last_words::write(&format!("The stacks cannot be told: {text}\n"));
+/// The frames below this call: of who called the server.
+fn callers(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    let callers = PyList::empty(py);
+    let mut frame = py.import("sys")?.call_method0("_getframe")?;
+    while !frame.is_none() {
+        callers.append(&frame)?;
+        frame = frame.getattr("f_back")?;
     }
-    hooks::aborted(stacks.py());
+    Ok(callers)
+}
+
+/// Writes the report, and ends the process.
+fn report(interrupted: &Bound<'_, PyAny>, callers: &Bound<'_, PyList>) {
+    let py = interrupted.py();
+    last_words::begin();
+    if let Err(error) = write(interrupted, callers) {
+        let text = traceback::text(py, &error);
+        last_words::write(&format!("The stacks cannot be told: {text}\n"));
+        last_words::dump();
+    }
+    hooks::aborted(py);
     last_words::end()
 }
 
-fn write(stacks: &Bound<'_, PyModule>, interrupted: &Bound<'_, PyAny>) -> PyResult<()> {
-    let pieces = stacks.call_method1("report", (interrupted,))?;
+fn write(interrupted: &Bound<'_, PyAny>, callers: &Bound<'_, PyList>) -> PyResult<()> {
+    let py = interrupted.py();
+    // Not before there is a need: it is compiled here.
+    let file = c"rgun_async/_stacks.py";
+    let stacks = PyModule::from_code(py, GLUE, file, c"rgun_async._stacks")?;
+    let pieces = stacks.call_method1("report", (interrupted, callers))?;
     for piece in PyIterator::from_object(&pieces)? {
         last_words::write(&piece?.extract::<String>()?);
     }
