@@ -149,6 +149,7 @@ impl Row {
     }
 
     /// Whether this worker holds more than one connection while there are others that could have taken them.
+    #[cfg(any(feature = "python", test))]
     pub(crate) fn is_crowded(self) -> bool {
         self.word(CONNECTIONS).load(Relaxed) > 1
             && self

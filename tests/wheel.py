@@ -33,7 +33,7 @@ DRIVERS = [
     ("app", ["-k", "gthread", "--threads", "2"], None),
     # BLAS has run in the master then.
     ("app", ["-k", "gthread", "--preload"], None),
-    ("asgi", ["-k", "asgi", "--asgi-loop", "asyncio"], "rgun_async"),
+    ("asgi", ["-k", "asgi", "--asgi-loop", "asyncio"], "asyncio."),
     ("asgi", ["-k", "asgi", "--asgi-loop", "uvloop"], "uvloop"),
 ]
 PATIENCE = 60 * float(os.environ.get("RGUN_TEST_PATIENCE", "1"))

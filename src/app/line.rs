@@ -30,6 +30,10 @@ impl Line {
     }
 
     /// Has `client` told, once, when the client closes its sending half while the request is with the app.
+    #[cfg_attr(
+        not(feature = "python"),
+        expect(dead_code, reason = "Python apps alone ask for it")
+    )]
     pub(crate) fn mind(&self, client: Weak<dyn Client>) {
         if let Some(connection) = self.connection() {
             connection.mind(client);
@@ -38,7 +42,8 @@ impl Line {
 
     /// Sends an interim response (RFC 9110, section 15.2) before the answer; false where it cannot be sent now, or the
     /// client would not understand it.
-    pub(crate) fn inform(&self, status: http::StatusCode, headers: &HeaderMap) -> bool {
+    #[must_use]
+    pub fn inform(&self, status: http::StatusCode, headers: &HeaderMap) -> bool {
         self.connection()
             .is_some_and(|connection| connection.inform(status, headers))
     }

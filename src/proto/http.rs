@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -216,11 +216,11 @@ impl<A: App> HttpService<A> {
             .builder
             .serve_connection(Io::new(Rc::clone(&wire)), service)
             .with_upgrades();
+        // Apart from the task, which goes on without it when the connection leaves HTTP.
+        let mut connection = Box::pin(connection);
         async move {
-            let end = {
-                let mut connection = pin!(connection);
-                poll_fn(|cx| turn(connection.as_mut(), &wire, cx)).await
-            };
+            let end = poll_fn(|cx| turn(connection.as_mut(), &wire, cx)).await;
+            drop(connection);
             match end {
                 End::Cut => {
                     // Answers to earlier requests, as far as they can be sent at once.

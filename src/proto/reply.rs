@@ -72,11 +72,7 @@ impl Fields {
         let mut fields = Self::default();
         for (name, value) in headers {
             if *name == CONTENT_LENGTH {
-                let length = std::str::from_utf8(value.as_bytes())
-                    .ok()
-                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
-                    .and_then(|text| text.parse().ok())
-                    .ok_or(Fault::Length)?;
+                let length = number(value.as_bytes()).ok_or(Fault::Length)?;
                 if fields
                     .length
                     .replace(length)
@@ -239,6 +235,18 @@ impl Exchange {
         body.rest = bytes;
         Response::from_parts(parts, body)
     }
+}
+
+/// Digits, and nothing else.
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        let number = number.checked_mul(10)?.checked_add(digit.into())?;
+        (digit < 10).then_some(number)
+    })
 }
 
 /// A response of this kind has no body, whatever the app gives (RFC 9110 section 6.4.1).

@@ -115,7 +115,8 @@ pin_project! {
     pub(crate) struct Answer<A: App> {
         #[pin]
         future: Option<A::Future>,
-        page: Option<Response<Bytes>>,
+        // Seldom there, and large.
+        page: Option<Box<Response<Bytes>>>,
         exchange: Option<Exchange>,
     }
 }
@@ -124,7 +125,7 @@ impl<A: App> Answer<A> {
     fn page(page: Response<Bytes>, exchange: Exchange) -> Self {
         Self {
             future: None,
-            page: Some(page),
+            page: Some(Box::new(page)),
             exchange: Some(exchange),
         }
     }
@@ -156,7 +157,7 @@ impl<A: App> Future for Answer<A> {
             .wire
             .spoilt()
             .map(|refusal| exchange.refuse(refusal));
-        let response = match (this.page.take().or(spoilt), outcome) {
+        let response = match (this.page.take().map(|page| *page).or(spoilt), outcome) {
             (Some(page), _) => exchange.send_page(page),
             (None, Some(Ok(response))) => exchange.send(response),
             (None, Some(Err(error))) => {

@@ -231,6 +231,56 @@ fn packed_messages_go_both_ways() {
     }
 }
 
+/// Bytes that are like frames more often than not.
+fn noise(seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(747_796_405) | 1;
+    let mut next = move |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) % below
+    };
+    let mut bytes = Vec::new();
+    for _ in 0..next(12) {
+        let first = [
+            0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8A, 0xC1, 0x41, 0x88, 0x33,
+        ];
+        let first = first[usize::try_from(next(12)).expect("small")];
+        let length = [0, 1, 5, 125, 126, 300][usize::try_from(next(6)).expect("small")];
+        let alphabet = [256, 128, 4][usize::try_from(next(3)).expect("small")];
+        let payload: Vec<u8> = (0..length)
+            .map(|_| u8::try_from(next(alphabet)).expect("a byte"))
+            .collect();
+        bytes.extend(frame(first, &payload));
+    }
+    bytes
+}
+
+#[test]
+fn noise_comes_to_the_same_wherever_it_is_cut() {
+    let agreement = deflating();
+    let mut messages = 0;
+    for seed in 0..3000 {
+        let bytes = noise(seed);
+        let agreement = (seed % 2 == 0).then_some(&agreement);
+        let mut outcomes = [1, 2, 13, 10_000].map(|size| {
+            let mut session = Session::new(400, agreement);
+            let found = events(&mut session, &bytes, size);
+            (found, output(&mut session))
+        });
+        let whole = outcomes[3].clone();
+        messages += whole.0.len();
+        for outcome in &mut outcomes {
+            assert_eq!(*outcome, whole, "seed {seed}: {bytes:x?}");
+        }
+        for event in whole.0 {
+            if let Event::Message(kind, data) = event {
+                assert!(data.len() <= 400);
+                assert!(kind == Kind::Binary || std::str::from_utf8(&data).is_ok());
+            }
+        }
+    }
+    assert!(messages > 3000, "{messages}");
+}
+
 #[test]
 fn a_session_at_rest_is_small() {
     let mut session = Session::new(LIMIT, Some(&deflating()));

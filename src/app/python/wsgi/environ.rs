@@ -28,7 +28,7 @@ use crate::app::{Address, Ends, Origin, Scheme};
 const SOFTWARE: &str = concat!("rgun-async/", env!("CARGO_PKG_VERSION"));
 
 /// A header that only a trusted proxy may send: where the app is mounted.
-const SCRIPT_NAME: HeaderName = HeaderName::from_static("script_name");
+pub(super) const SCRIPT_NAME: HeaderName = HeaderName::from_static("script_name");
 
 type Text = Bound<'static, PyString>;
 
@@ -173,9 +173,9 @@ impl Environs {
         input: Option<&Ref>,
     ) -> Result<Bound<'static, PyDict>, EnvironError> {
         let known = self.known(&origin.ends)?;
-        let environ = self.begin(&parts.headers, &known)?;
+        let (environ, mounted) = self.begin(&parts.headers, &known)?;
         self.line(&environ, parts)?;
-        self.mount(&environ, parts, origin)?;
+        self.mount(&environ, parts, mounted && origin.trusted)?;
         if origin.scheme == Scheme::Https {
             environ.set_item(&self.keys.scheme, &self.values.https)?;
         }
@@ -188,19 +188,20 @@ impl Environs {
         Ok(environ)
     }
 
-    /// An environ with the header fields and the ends of the connection.
+    /// An environ with the header fields and the ends of the connection, and whether one of the fields is `SCRIPT_NAME`.
     fn begin(
         &self,
         headers: &HeaderMap,
         known: &Rc<Known>,
-    ) -> PyResult<Bound<'static, PyDict>> {
+    ) -> PyResult<(Bound<'static, PyDict>, bool)> {
         let (transport, base) = if known.remote_port.is_some() {
             (Transport::Tcp, &self.tcp)
         } else {
             (Transport::Unix, &self.unix)
         };
         if let Some((shape, changed)) = self.shapes.find(headers, transport) {
-            return shape.environ(headers, changed, &self.keys, known);
+            let environ = shape.environ(headers, changed, &self.keys, known)?;
+            return Ok((environ, shape.mounted));
         }
         let environ = base.copy()?;
         self.fields(&environ, headers)?;
@@ -211,7 +212,7 @@ impl Environs {
                 let header = known.get(name)?;
                 Some((header.key.clone(), header.keep))
             })?;
-        Ok(environ)
+        Ok((environ, headers.contains_key(SCRIPT_NAME)))
     }
 
     /// The request line, but for the path.
@@ -251,15 +252,15 @@ impl Environs {
         Ok(())
     }
 
-    /// `SCRIPT_NAME`, and `PATH_INFO` beneath it.
+    /// `SCRIPT_NAME`, and `PATH_INFO` beneath it; `told` if a header that may be believed tells.
     fn mount(
         &self,
         environ: &Bound<'static, PyDict>,
         parts: &Parts,
-        origin: &Origin,
+        told: bool,
     ) -> Result<(), EnvironError> {
         let mut path = parts.uri.path();
-        let sent = if origin.trusted {
+        let sent = if told {
             parts.headers.get(SCRIPT_NAME)
         } else {
             None

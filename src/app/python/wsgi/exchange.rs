@@ -4,6 +4,7 @@
 //! a request.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -51,8 +52,10 @@ struct Inner {
     /// What `write()` got, where nothing can be sent while the app runs.
     written: Vec<Bytes>,
     /// The callable that `start_response` returns; here only while the request runs, as it refers back to us.
-    write: Option<Py<PyAny>>,
+    write: Option<Ref>,
     sink: Option<Rc<dyn Sink>>,
+    /// What the request's headers were in: the response's have room there.
+    room: Option<HeaderMap>,
 }
 
 impl ExchangeState {
@@ -91,7 +94,18 @@ impl ExchangeState {
 
     fn reset(&self) {
         // Taken out first: what is dropped here may run code that looks at this state.
-        drop(std::mem::take(&mut *self.inner.borrow_mut()));
+        let mut inner = self.inner.borrow_mut();
+        let write = inner.write.take();
+        let sink = inner.sink.take();
+        let ended = if inner.sent && inner.written.is_empty() && inner.room.is_none() {
+            // As nearly always: there is nothing else.
+            inner.sent = false;
+            None
+        } else {
+            Some(std::mem::take(&mut *inner))
+        };
+        drop(inner);
+        drop((write, sink, ended));
     }
 }
 
@@ -106,11 +120,12 @@ impl Exchange {
         headers: &Bound<'_, PyAny>,
         exc_info: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let (started, sent) = {
-            let inner = self.shared.get(py).inner.borrow();
+        let (started, sent, room) = {
+            let mut inner = self.shared.get(py).inner.borrow_mut();
             (
                 inner.sent || inner.head.is_some(),
                 inner.sent || !inner.written.is_empty(),
+                inner.room.take(),
             )
         };
         match exc_info {
@@ -121,10 +136,10 @@ impl Exchange {
             }
             None => {}
         }
-        let head = self.head(status, headers)?;
+        let head = self.head(status, headers, room)?;
         let mut inner = self.shared.get(py).inner.borrow_mut();
         inner.head = Some(head);
-        Ok(inner.write.as_ref().map(|write| write.clone_ref(py)))
+        Ok(inner.write.as_ref().map(|write| write.clone().unbind()))
     }
 
     /// PEP 3333, "The `write()` Callable".
@@ -156,7 +171,12 @@ impl Exchange {
 }
 
 impl Exchange {
-    fn head(&self, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Head> {
+    fn head(
+        &self,
+        status: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        room: Option<HeaderMap>,
+    ) -> PyResult<Head> {
         let status = status
             .cast::<PyString>()
             .map_err(|_| PyTypeError::new_err(format!("{} is not a string", repr(status))))?;
@@ -169,7 +189,7 @@ impl Exchange {
         let mut head = Head {
             status,
             reason,
-            headers: HeaderMap::with_capacity(8),
+            headers: room.unwrap_or_else(|| HeaderMap::with_capacity(8)),
             length: None,
         };
         if let Ok(headers) = headers.cast::<PyList>() {
@@ -215,10 +235,7 @@ impl Exchange {
         let not_text =
             |object| PyTypeError::new_err(format!("{} is not a string", repr(object)));
         let name = name.cast::<PyString>().map_err(|_| not_text(name))?;
-        let text = value
-            .cast::<PyString>()
-            .map_err(|_| not_text(value))?
-            .to_str()?;
+        let value = value.cast::<PyString>().map_err(|_| not_text(value))?;
         let mut names = self.names.get(name.py()).borrow_mut();
         let Some(known) = names.find(name)? else {
             drop(names);
@@ -228,7 +245,7 @@ impl Exchange {
             )));
         };
         // The name only: the value may be a secret.
-        let Some(value) = head::value(text).and_then(|bytes| known.value(&bytes)) else {
+        let Some(value) = known.value(value)? else {
             drop(names);
             return Err(PyValueError::new_err(format!(
                 "Invalid value of header {}",
@@ -318,7 +335,13 @@ struct Known {
     name: HeaderName,
     role: Role,
     /// What the header was last time; most do not change.
-    last: Option<HeaderValue>,
+    last: Option<Last>,
+}
+
+/// A header's value, and the `str` it came as: a literal is the same object each time.
+struct Last {
+    object: Py<PyString>,
+    value: HeaderValue,
 }
 
 impl Names {
@@ -326,27 +349,25 @@ impl Names {
 
     /// The header name that `object` spells; `None` if it spells none.
     fn find(&mut self, object: &Bound<'_, PyString>) -> PyResult<Option<&mut Known>> {
-        let address = object.as_ptr().addr();
-        // Twice looked up, since a borrow that is returned on one path only is held on all of them.
-        if !self.known.contains_key(&address) {
-            let Ok(name) = HeaderName::from_bytes(object.to_str()?.as_bytes()) else {
-                return Ok(None);
-            };
-            let role = Role::of(&name);
-            let keep = self.known.len() < Self::CAP;
-            let object = keep.then(|| object.clone().unbind());
-            let known = Known {
-                object,
-                name,
-                role,
-                last: None,
-            };
-            if !keep {
-                return Ok(Some(self.passing.insert(known)));
-            }
-            self.known.insert(address, known);
-        }
-        Ok(self.known.get_mut(&address))
+        let room = self.known.len() < Self::CAP;
+        let vacant = match self.known.entry(object.as_ptr().addr()) {
+            Entry::Occupied(known) => return Ok(Some(known.into_mut())),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let Ok(name) = HeaderName::from_bytes(object.to_str()?.as_bytes()) else {
+            return Ok(None);
+        };
+        let known = Known {
+            object: room.then(|| object.clone().unbind()),
+            role: Role::of(&name),
+            name,
+            last: None,
+        };
+        Ok(Some(if room {
+            vacant.insert(known)
+        } else {
+            self.passing.insert(known)
+        }))
     }
 }
 
@@ -354,18 +375,34 @@ impl Known {
     /// Longer values are not worth the comparison.
     const LONGEST: usize = 128;
 
-    /// `bytes` as a header value, shared with the last response's where it is the same.
-    fn value(&mut self, bytes: &[u8]) -> Option<HeaderValue> {
+    /// `object` as a header value, shared with the last response's where it is the same; `None` if it cannot be one.
+    fn value(&mut self, object: &Bound<'_, PyString>) -> PyResult<Option<HeaderValue>> {
         if let Some(last) = &self.last
-            && last.as_bytes() == bytes
+            && last.object.is(object)
         {
-            return Some(last.clone());
+            return Ok(Some(last.value.clone()));
         }
-        let value = HeaderValue::from_bytes(bytes).ok()?;
-        if bytes.len() <= Self::LONGEST && self.name != SET_COOKIE {
-            self.last = Some(value.clone());
+        let Some(bytes) = head::value(object.to_str()?) else {
+            return Ok(None);
+        };
+        // One of a subclass could run code when it is given up, and that while the names are borrowed.
+        let keep = bytes.len() <= Self::LONGEST
+            && self.name != SET_COOKIE
+            && object.is_exact_instance_of::<PyString>();
+        let value = match &self.last {
+            Some(last) if last.value.as_bytes() == &*bytes => last.value.clone(),
+            Some(_) | None => match HeaderValue::from_bytes(&bytes) {
+                Ok(value) => value,
+                Err(_) => return Ok(None),
+            },
+        };
+        if keep {
+            self.last = Some(Last {
+                object: object.clone().unbind(),
+                value: value.clone(),
+            });
         }
-        Some(value)
+        Ok(Some(value))
     }
 }
 
@@ -391,6 +428,7 @@ impl Pool {
     pub(super) fn lease(
         self: &Rc<Self>,
         py: Python<'static>,
+        mut room: HeaderMap,
         sink: Option<Rc<dyn Sink>>,
     ) -> PyResult<Lease> {
         let free = self.free.borrow_mut().pop();
@@ -400,8 +438,10 @@ impl Pool {
         };
         {
             let mut inner = parts.state.inner.borrow_mut();
-            inner.write = Some(parts.write.clone().unbind());
+            inner.write = Some(parts.write.clone());
             inner.sink = sink;
+            room.clear();
+            inner.room = Some(room);
         }
         Ok(Lease {
             pool: Rc::clone(self),

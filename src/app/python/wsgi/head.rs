@@ -101,10 +101,14 @@ pub(super) fn value(text: &str) -> Option<Cow<'_, [u8]>> {
 
 /// The value of a `Content-Length`: digits, and nothing else.
 pub(super) fn length(value: &[u8]) -> Option<u64> {
-    if !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() {
         return None;
     }
-    std::str::from_utf8(value).ok()?.parse().ok()
+    value.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        let number = number.checked_mul(10)?.checked_add(digit.into())?;
+        (digit < 10).then_some(number)
+    })
 }
 
 fn latin1(text: &str) -> Option<Cow<'_, [u8]>> {

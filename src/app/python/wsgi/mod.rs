@@ -126,13 +126,14 @@ impl Wsgi {
         Context::copy_current(self.py).map_err(|error| failed(self.py, &error))
     }
 
-    /// Calls the app, within a context that is entered.
+    /// Calls the app, within a context that is entered. The request's headers are gone then: their memory is the
+    /// response's.
     ///
     /// # Errors
     /// [`AppFailed`].
     pub(super) fn call(
         &self,
-        parts: &Parts,
+        parts: &mut Parts,
         origin: &Origin,
         input: Given,
         sink: Option<Rc<dyn Sink>>,
@@ -148,7 +149,7 @@ impl Wsgi {
 
     fn answer(
         &self,
-        parts: &Parts,
+        parts: &mut Parts,
         origin: &Origin,
         input: Given,
         sink: Option<Rc<dyn Sink>>,
@@ -158,7 +159,8 @@ impl Wsgi {
             Given::Object(object) => Some(object),
         };
         let environ = self.environs.make(parts, origin, input.as_ref())?;
-        let lease = self.exchanges.lease(self.py, sink)?;
+        let room = std::mem::take(&mut parts.headers);
+        let lease = self.exchanges.lease(self.py, room, sink)?;
         let returned = object::call2(&self.app, environ.as_any(), lease.start_response());
         drop(environ);
         let returned = returned?;

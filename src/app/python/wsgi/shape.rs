@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use rustc_hash::FxHasher;
 
-use super::environ::{Keys, Known};
+use super::environ::{Keys, Known, SCRIPT_NAME};
 use crate::app::python::object;
 
 type Text = Bound<'static, PyString>;
@@ -121,6 +121,7 @@ impl Shapes {
         });
         let shape = Rc::new(Shape {
             transport,
+            mounted: headers.contains_key(SCRIPT_NAME),
             names: headers.keys().cloned().collect(),
             template,
             version: Cell::new(0),
@@ -158,6 +159,8 @@ impl Shapes {
 /// The names of some fields in their order, and what the requests that have them are made of.
 pub(super) struct Shape {
     transport: Transport,
+    /// One of the fields is `SCRIPT_NAME`.
+    pub(super) mounted: bool,
     names: Vec<HeaderName>,
     template: Bound<'static, PyDict>,
     /// Counts the changes to the template.
