@@ -5,12 +5,11 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-
 use super::control;
 use crate::app::Host;
 use crate::channel::{Report, WorkerContext};
 use crate::code_files::CodeFiles;
+use crate::os::timer::Timer;
 
 /// How often it is looked whether the app has loaded more.
 const LOOK: Duration = Duration::from_secs(1);
@@ -46,12 +45,10 @@ impl Code {
     }
 
     /// Tells them whenever there are more; never ends.
-    pub(super) async fn follow<H: Host>(self, host: std::rc::Rc<H>) {
-        let mut ticks = interval(LOOK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) async fn follow<H: Host>(self, host: std::rc::Rc<H>, timer: Timer) {
         loop {
-            ticks.tick().await;
             self.tell(host.code());
+            timer.after(LOOK).await;
         }
     }
 }

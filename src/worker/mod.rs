@@ -197,7 +197,7 @@ impl<H: Host> Worker<H> {
         epoll: Option<Epoll>,
     ) -> io::Result<Result<Self, Exit>> {
         if let Some(code) = Code::of(&mut context) {
-            host.spawn(code.follow(Rc::clone(&host)));
+            host.spawn(code.follow(Rc::clone(&host), Timer::new()?));
         }
         let told = Points {
             hooks: Rc::clone(&context.hooks),
