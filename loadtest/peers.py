@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-APPS = ROOT / "tests" / "apps"
+TEST_APPS = ROOT / "tests" / "apps"
+APPS = ROOT / "loadtest" / "apps"
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 VENV = TARGET / "loadtest-venv"
 RGUN = TARGET / "release" / "rgun-async"
@@ -19,31 +20,58 @@ RGUN = TARGET / "release" / "rgun-async"
 # Idle seconds that no run reaches: what is measured is requests, not time-outs.
 KEEP_ALIVE = 75
 
-# Apps by the name in the table: the Python module of tests/apps, or None for a server's own hello.
-MODULES = {"native": None, "wsgi": "hello", "flask": "flask_hello", "flask+redis": "flask_redis"}
+
+@dataclasses.dataclass(frozen=True)
+class App:
+    """What is served: a server's own hello where it has no module."""
+
+    name: str
+    module: str | None = None
+    directory: pathlib.Path = APPS
+    interface: str = "wsgi"
+
+
+APPS_BY_NAME = {
+    app.name: app
+    for app in (
+        App("native", interface="native"),
+        App("wsgi", "hello", TEST_APPS),
+        App("asgi", "hello_asgi", interface="asgi"),
+        App("flask", "flask_hello", TEST_APPS),
+        App("django", "hello_django"),
+        App("fastapi", "hello_fastapi", interface="asgi"),
+        App("flask+redis", "flask_redis", TEST_APPS),
+        App("sleep", "sleep_wsgi"),
+        App("sleep asgi", "sleep_asgi", interface="asgi"),
+    )
+}
 
 
 @dataclasses.dataclass
 class Setup:
     """One server about to be started."""
 
-    app: str
+    app: App
     port: int
     workers: int
     directory: pathlib.Path
 
     @property
     def module(self) -> str:
-        return f"{MODULES[self.app]}:app"
+        return f"{self.app.module}:app"
+
+    @property
+    def chdir(self) -> str:
+        return str(self.app.directory)
 
 
 @dataclasses.dataclass
 class Peer:
-    """One way of serving: its command, the apps it can serve, and where its version is found."""
+    """One way of serving: its command, the kind of app it serves, and where its version is found."""
 
     name: str
     command: Callable[[Setup], list[str]]
-    apps: tuple[str, ...] = ("wsgi", "flask", "flask+redis")
+    interface: str = "wsgi"
     package: str | None = None
     program: str | None = None
     note: str = ""
@@ -68,11 +96,11 @@ class Peer:
 
 def _rgun(*more: str) -> Callable[[Setup], list[str]]:
     def command(setup: Setup) -> list[str]:
-        app = "builtin:hello" if setup.app == "native" else setup.module
+        app = setup.module if setup.app.module else "builtin:hello"
         return [
             str(RGUN), "-w", str(setup.workers), "-b", f"127.0.0.1:{setup.port}",
             "--worker-connections", "1000", "--keep-alive", str(KEEP_ALIVE),
-            "--log-level", "warning", "--chdir", str(APPS), *more, app,
+            "--log-level", "warning", "--chdir", setup.chdir, *more, app,
         ]  # fmt: skip
 
     return command
@@ -83,19 +111,20 @@ def _gunicorn(*more: str) -> Callable[[Setup], list[str]]:
         return [
             str(VENV / "bin/gunicorn"), "-w", str(setup.workers), "-b", f"127.0.0.1:{setup.port}",
             "--worker-connections", "1000", "--keep-alive", str(KEEP_ALIVE),
-            "--log-level", "warning", "--no-control-socket", "--chdir", str(APPS), *more, setup.module,
+            "--log-level", "warning", "--no-control-socket", "--chdir", setup.chdir, *more, setup.module,
         ]  # fmt: skip
 
     return command
 
 
 def _granian(setup: Setup) -> list[str]:
+    loop = ["--loop", "uvloop"] if setup.app.interface == "asgi" else []
     return [
-        str(VENV / "bin/granian"), "--interface", "wsgi", "--workers", str(setup.workers),
+        str(VENV / "bin/granian"), "--interface", setup.app.interface, "--workers", str(setup.workers),
         "--host", "127.0.0.1", "--port", str(setup.port), "--http", "1", "--backlog", "2048",
         # Its default caps the connections of a worker, idle ones too.
-        "--backpressure", "1024", "--no-access-log", "--log-level", "warning",
-        "--working-dir", str(APPS), setup.module,
+        "--backpressure", "1024", "--no-access-log", "--log-level", "warning", *loop,
+        "--working-dir", setup.chdir, setup.module,
     ]  # fmt: skip
 
 
@@ -103,17 +132,26 @@ def _uwsgi(setup: Setup) -> list[str]:
     return [
         str(VENV / "bin/uwsgi"), "--http11-socket", f"127.0.0.1:{setup.port}", "--master",
         "--processes", str(setup.workers), "--listen", "2048", "--disable-logging", "--need-app",
-        "--die-on-term", "--so-keepalive", "--chdir", str(APPS), "--virtualenv", str(VENV),
+        "--die-on-term", "--so-keepalive", "--chdir", setup.chdir, "--virtualenv", str(VENV),
         "--module", setup.module,
+    ]  # fmt: skip
+
+
+def _uvicorn(setup: Setup) -> list[str]:
+    return [
+        str(VENV / "bin/uvicorn"), "--workers", str(setup.workers), "--host", "127.0.0.1",
+        "--port", str(setup.port), "--backlog", "2048", "--loop", "uvloop", "--http", "httptools",
+        "--timeout-keep-alive", str(KEEP_ALIVE), "--no-access-log", "--log-level", "warning",
+        "--app-dir", setup.chdir, setup.module,
     ]  # fmt: skip
 
 
 def _peregrine(setup: Setup) -> list[str]:
     return [
         str(VENV / "bin/peregrine"), "--host", "127.0.0.1", "--port", str(setup.port),
-        "--workers", str(setup.workers), "--backlog", "2048", "--protocol", "wsgi",
+        "--workers", str(setup.workers), "--backlog", "2048", "--protocol", setup.app.interface,
         "--keep-alive", str(KEEP_ALIVE * 1000), "--log-level", "error",
-        "--venv", str(VENV), "--python-path", str(APPS), setup.module,
+        "--venv", str(VENV), "--python-path", setup.chdir, setup.module,
     ]  # fmt: skip
 
 
@@ -134,7 +172,7 @@ bjoern.run()
 def _bjoern(setup: Setup) -> list[str]:
     return [
         str(VENV / "bin/python3"), "-c", _BJOERN, setup.module, str(setup.port),
-        str(setup.workers), str(APPS),
+        str(setup.workers), setup.chdir,
     ]  # fmt: skip
 
 
@@ -163,19 +201,28 @@ def _nginx(setup: Setup) -> list[str]:
     return ["nginx", "-p", str(setup.directory), "-e", f"{setup.directory}/error.log", "-c", str(config)]
 
 
+_THREADS = ("--threads", "16", "--max-threads", "1000")
+
+# The first of each kind is what the others are compared with.
 PEERS = [
-    Peer("rgun-async", _rgun(), apps=("native",), program=str(RGUN)),
+    Peer("rgun-async", _rgun(), "native", program=str(RGUN)),
     Peer("rgun-async sync", _rgun("-k", "sync"), program=str(RGUN)),
     Peer("rgun-async gevent", _rgun("-k", "gevent"), program=str(RGUN)),
-    Peer("nginx", _nginx, apps=("native",), program="nginx"),
-    Peer("gunicorn sync", _gunicorn("-k", "sync"), package="gunicorn", note="has no keep-alive"),
-    Peer("gunicorn gevent", _gunicorn("-k", "gevent"), package="gunicorn"),
-    Peer("gunicorn gthread", _gunicorn("-k", "gthread", "--threads", "16"), package="gunicorn"),
-    Peer("gunicorn tornado", _gunicorn("-k", "tornado"), package="gunicorn"),
+    Peer("rgun-async gthread", _rgun("-k", "gthread", *_THREADS), program=str(RGUN)),
+    Peer("rgun-async asyncio", _rgun("-k", "asgi", "--asgi-loop", "asyncio"), "asgi", program=str(RGUN)),
+    Peer("rgun-async uvloop", _rgun("-k", "asgi", "--asgi-loop", "uvloop"), "asgi", program=str(RGUN)),
+    Peer("nginx", _nginx, "native", program="nginx"),
+    Peer("peregrine", _peregrine, package="peregrine-server"),
+    Peer("bjoern", _bjoern, package="bjoern", note="no supervision, no time-outs"),
     Peer("granian", _granian, package="granian"),
     Peer("uwsgi", _uwsgi, package="uwsgi", note="a worker stays with one busy connection: the others wait"),
-    Peer("bjoern", _bjoern, package="bjoern", note="no supervision, no time-outs"),
-    Peer("peregrine", _peregrine, package="peregrine-server"),
+    Peer("gunicorn gevent", _gunicorn("-k", "gevent"), package="gunicorn"),
+    Peer("gunicorn gthread", _gunicorn("-k", "gthread", "--threads", "100"), package="gunicorn"),
+    Peer("gunicorn sync", _gunicorn("-k", "sync"), package="gunicorn", note="has no keep-alive"),
+    Peer("peregrine asgi", _peregrine, "asgi", package="peregrine-server"),
+    Peer("granian asgi", _granian, "asgi", package="granian"),
+    Peer("uvicorn", _uvicorn, "asgi", package="uvicorn", note="with uvloop and httptools"),
+    Peer("gunicorn asgi", _gunicorn("-k", "asgi"), "asgi", package="gunicorn"),
 ]
 
 

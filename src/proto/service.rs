@@ -94,14 +94,20 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             scheme,
             trusted: wire.trusted,
         };
-        let request = Request::from_parts(parts, body);
         let line: Weak<Wire> = Rc::downgrade(wire);
         let line = Line::new(line);
-        match catch_unwind(AssertUnwindSafe(|| {
-            self.http.app.serve(request, origin, line)
-        })) {
-            Ok(future) => Answer {
-                future: Some(future),
+        // By reference in and out, as both are large.
+        let mut call = Some((parts, body, origin, line));
+        let mut future = None;
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            if let Some((parts, body, origin, line)) = call.take() {
+                let request = Request::from_parts(parts, body);
+                future = Some(self.http.app.serve(request, origin, line));
+            }
+        }));
+        match called {
+            Ok(()) => Answer {
+                future,
                 page: None,
                 exchange: Some(exchange),
             },
@@ -136,14 +142,12 @@ impl<A: App> Future for Answer<A> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let mut outcome = None;
+        // By reference out of where a panic is caught, as it is large.
+        let mut outcome = Poll::Pending;
         if let Some(future) = this.future.as_mut().as_pin_mut() {
-            match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(answer)) => {
-                    outcome = Some(answer.map_err(|error| chain(&*error)));
-                }
-                Err(_) => outcome = Some(Err("the app panicked".to_owned())),
+            let polled = catch_unwind(AssertUnwindSafe(|| outcome = future.poll(cx)));
+            if polled.is_ok() && outcome.is_pending() {
+                return Poll::Pending;
             }
             this.future.set(None);
         }
@@ -153,19 +157,18 @@ impl<A: App> Future for Answer<A> {
         };
         exchange.wire.shared.count();
         // A request whose body broke is answered by us, whatever the app made of it.
-        let spoilt = exchange
-            .wire
-            .spoilt()
-            .map(|refusal| exchange.refuse(refusal));
-        let response = match (this.page.take().map(|page| *page).or(spoilt), outcome) {
-            (Some(page), _) => exchange.send_page(page),
-            (None, Some(Ok(response))) => exchange.send(response),
-            (None, Some(Err(error))) => {
-                let page = exchange.fail(&error);
-                exchange.send_page(page)
+        if let Some(refusal) = exchange.wire.spoilt() {
+            let page = exchange.refuse(refusal);
+            return Poll::Ready(Ok(exchange.send_page(page)));
+        }
+        let page = match (outcome, this.page.take()) {
+            (Poll::Ready(Ok(response)), _) => {
+                return Poll::Ready(Ok(exchange.send(response)));
             }
-            (None, None) => return Poll::Pending,
+            (Poll::Ready(Err(error)), _) => exchange.fail(&chain(&*error)),
+            (Poll::Pending, Some(page)) => *page,
+            (Poll::Pending, None) => exchange.fail("the app panicked"),
         };
-        Poll::Ready(Ok(response))
+        Poll::Ready(Ok(exchange.send_page(page)))
     }
 }

@@ -23,6 +23,13 @@ mod seen {
     pub(super) const COMPRESSED: u8 = 32;
 }
 
+/// Whether a field tells the guard anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    None,
+    Some,
+}
+
 /// A head that is coming in.
 #[derive(Debug, Default)]
 #[expect(
@@ -71,6 +78,16 @@ impl Head {
                 self.blank = true;
                 continue;
             }
+            if self.requested
+                && self.scan == self.line
+                && let Some(line) = rules.inert.known(self.fields, rest)
+            {
+                self.room(rules)?;
+                self.fields += 1;
+                self.line += line;
+                self.scan = self.line;
+                continue;
+            }
             // Nearly every line is whole and in order, and read in one pass. Whatever else it may be is found out by
             // `slow_line`, which alone decides what is wrong.
             let quick = if self.scan > self.line {
@@ -79,7 +96,13 @@ impl Head {
             } else if self.requested {
                 match quick::field(rest).filter(|field| field.line <= rules.field) {
                     Some(field) => {
-                        self.field(rules, field.name, field.value, field.classes)?;
+                        let place = self.fields;
+                        let meaning =
+                            self.field(rules, field.name, field.value, field.classes)?;
+                        if meaning == Meaning::None {
+                            let line = rest.get(..field.line + 2).unwrap_or_default();
+                            rules.inert.keep(place, line);
+                        }
                         Some(field.line)
                     }
                     None => None,
@@ -232,7 +255,7 @@ impl Head {
             return Err(Refusal::bad("invalid header field value"));
         }
         let classes = name.iter().fold(0, |classes, &byte| classes | class(byte));
-        self.field(rules, name, value, classes)
+        self.field(rules, name, value, classes).map(drop)
     }
 
     /// One field more must be allowed.
@@ -254,11 +277,13 @@ impl Head {
         name: &[u8],
         value: &[u8],
         classes: u8,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Meaning, Refusal> {
         self.room(rules)?;
         self.fields += 1;
-        self.underscores |= classes & class::UNDERSCORE != 0;
-        self.watched |= rules.watches(name);
+        let underscore = classes & class::UNDERSCORE != 0;
+        let watched = rules.watches(name);
+        self.underscores |= underscore;
+        self.watched |= watched;
         match name.len() {
             4 if quick::is_host(name) => {
                 self.once(seen::HOST, "more than one Host")?;
@@ -287,9 +312,10 @@ impl Head {
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.codings(value)?,
-            _ => (),
+            _ if underscore || watched => (),
+            _ => return Ok(Meaning::None),
         }
-        Ok(())
+        Ok(Meaning::Some)
     }
 
     fn once(&mut self, bit: u8, reason: &'static str) -> Result<(), Refusal> {

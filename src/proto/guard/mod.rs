@@ -8,12 +8,14 @@
 mod chunked;
 mod class;
 mod head;
+mod inert;
 mod quick;
 
 use http::StatusCode;
 
 use self::chunked::Chunked;
 use self::head::Head;
+use self::inert::Inert;
 
 /// What is refused, and what is looked for: made once from the configuration.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Rules {
     watched: Vec<Box<[u8]>>,
     /// A bit for each length among `watched` (lengths past 63 share the last bit).
     watched_lengths: u64,
+    /// Lines that these rules have passed.
+    inert: Inert,
 }
 
 impl Rules {
@@ -65,6 +69,7 @@ impl Rules {
                 .iter()
                 .fold(0, |bits, name| bits | length_bit(name.len())),
             watched,
+            inert: Inert::default(),
         }
     }
 

@@ -11,15 +11,21 @@ fn rules() -> Rules {
 fn feed<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<u8>, usize, Option<(Refusal, Place)>) {
-    let rules = rules();
+    feed_under(&rules(), pieces)
+}
+
+fn feed_under<'a>(
+    rules: &Rules,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<u8>, usize, Option<(Refusal, Place)>) {
     let mut inlet = Inlet::default();
     let mut passed = Vec::new();
     let mut heads = 0;
     for piece in pieces {
-        let pass = inlet.offer(&rules, piece, |_, _| heads += 1);
+        let pass = inlet.offer(rules, piece, |_, _| heads += 1);
         passed.extend_from_slice(&piece[..pass]);
         loop {
-            let clear = inlet.take(&rules, |_, _| heads += 1);
+            let clear = inlet.take(rules, |_, _| heads += 1);
             if clear.is_empty() {
                 break;
             }
@@ -527,4 +533,67 @@ fn a_head_that_comes_again_is_known() {
         Some(false)
     );
     assert_eq!(guard.facts().framing, Framing::Length(22));
+}
+
+/// Lines are remembered across connections.
+#[test]
+fn lines_that_came_before_change_no_verdict() {
+    let head = |lines: &[&str]| format!("GET / HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n"));
+    let heads = [
+        head(&["Host: a", "Accept: */*", "X-A: 1"]),
+        head(&["Host: a", "Accept: */*", "X-A: 1", "X-B: 2", "X-C: 3"]),
+        head(&[
+            "Host: a",
+            "Accept: */*",
+            "X-A: 1",
+            "X-B: 2",
+            "X-C: 3",
+            "X-D: 4",
+        ]),
+        head(&["Host: a", "Accept: */*", "X-A: 12"]),
+        head(&["Host: a", "Accept: */*", "X-A:"]),
+        head(&["Host: a", "Accept: */*", "Host: b"]),
+        head(&["Accept: */*", "Accept: */*", "X-A: 1"]),
+        head(&["Host: a", "Accept: */*", "X-A: 1\n"]),
+        head(&["Host: a", "Accept: */*", "X-A: 1\0"]),
+        head(&["Host: a", "Content-Length: 3", "X-A: 1"]) + "abc",
+        head(&["Host: a", "Content-Length: 3", "Content-Length: 3"]) + "abc",
+        head(&["Host: a", "Content-Length: 4", "Content-Length: 3"]) + "abc",
+        head(&["Host: a", "Transfer-Encoding: chunked", "X-A: 1"]) + "0\r\n\r\n",
+        head(&["Host: a", "Expect: 100-continue", "Content-Length: 1"]) + "a",
+        head(&["Host: a", "X_A: 1", "X-Forwarded-Proto: https"]),
+    ];
+    let warm = rules();
+    for _ in 0..2 {
+        for first in &heads {
+            for second in &heads {
+                let cold = feed([second.as_bytes()]);
+                feed_under(&warm, [first.as_bytes()]);
+                assert_eq!(feed_under(&warm, [second.as_bytes()]), cold, "{second:?}");
+                let cut = feed_under(&warm, second.as_bytes().chunks(7));
+                assert_eq!(cut, cold, "{second:?}");
+            }
+        }
+    }
+}
+
+/// What is known of a head that the lines of another one were remembered from.
+#[test]
+fn facts_do_not_depend_on_lines_that_came_before() {
+    let warm = rules();
+    let heads = [
+        "GET / HTTP/1.1\r\nHost: a\r\nX_A: 1\r\nAccept: */*\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: a\r\nAccept: */*\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nAccept: */*\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nAccept: */*\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n",
+    ];
+    for head in heads.iter().cycle().take(3 * heads.len()) {
+        let facts = |rules: &Rules| {
+            let mut guard = Guard::new();
+            guard.look(rules, head.as_bytes());
+            guard.facts()
+        };
+        assert_eq!(facts(&warm), facts(&rules()), "{head:?}");
+    }
 }

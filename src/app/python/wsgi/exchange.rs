@@ -97,15 +97,12 @@ impl ExchangeState {
         let mut inner = self.inner.borrow_mut();
         let write = inner.write.take();
         let sink = inner.sink.take();
-        let ended = if inner.sent && inner.written.is_empty() && inner.room.is_none() {
-            // As nearly always: there is nothing else.
-            inner.sent = false;
-            None
-        } else {
-            Some(std::mem::take(&mut *inner))
-        };
+        // As nearly always, there is nothing else.
+        let rest = inner.head.is_some() || !inner.written.is_empty() || inner.room.is_some();
+        let rest = rest.then(|| Box::new(std::mem::take(&mut *inner)));
+        inner.sent = false;
         drop(inner);
-        drop((write, sink, ended));
+        drop((write, sink, rest));
     }
 }
 
