@@ -304,6 +304,16 @@ fn method_and_target(head: &[u8]) -> &[u8] {
         .unwrap_or(line)
 }
 
+/// What is to be said of a connection that has a request.
+const fn state(phase: Phase) -> Option<&'static str> {
+    match phase {
+        Phase::Handling => Some(""),
+        Phase::Receiving => Some(", whose body is not here yet"),
+        Phase::Upgraded => Some(", upgraded"),
+        Phase::Fresh | Phase::Idle | Phase::Head | Phase::Lingering => None,
+    }
+}
+
 /// Tells a signal handler on the same thread that it has come at a bad moment.
 #[derive(Debug, Default)]
 struct Changing(AtomicBool);
@@ -447,8 +457,7 @@ impl Connections {
         // The clock stands still since the last sweep.
         let swept = self.swept.get().map_or(Duration::ZERO, |at| at.elapsed());
         let swept = u64::try_from(swept.as_millis()).unwrap_or(u64::MAX);
-        let busy =
-            |watch: &Watch| matches!(watch.phase.get(), Phase::Handling | Phase::Receiving);
+        let busy = |watch: &Watch| state(watch.phase.get()).is_some();
         let count = slots.iter().filter(|(_, watch)| busy(watch)).count();
         writeln!(out, "Requests in flight: {count}")?;
         for (_, watch) in slots.iter().filter(|(_, watch)| busy(watch)).take(TOLD) {
@@ -465,11 +474,7 @@ impl Connections {
                 Peer(&watch.ends.peer),
                 age / 1000,
                 age % 1000 / 100,
-                if watch.phase.get() == Phase::Receiving {
-                    ", whose body is not here yet"
-                } else {
-                    ""
-                }
+                state(watch.phase.get()).unwrap_or_default()
             )?;
         }
         if count > TOLD {
