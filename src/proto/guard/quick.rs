@@ -115,6 +115,10 @@ pub(super) fn simple_run(bytes: &[u8], also: u8) -> usize {
 }
 
 /// Where the first byte is that may not stand in a field's value, or a tab; 32 at a time, then eight.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "a branch for each byte would keep the compiler from vectors"
+)]
 #[inline]
 fn value_end(bytes: &[u8]) -> Option<usize> {
     // A loop that the compiler makes vector instructions of.
