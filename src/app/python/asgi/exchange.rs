@@ -78,6 +78,8 @@ pub(in crate::app::python) struct Exchange {
     messages: Rc<Messages>,
     line: Line,
     facts: Facts,
+    /// What the request's headers were in: the response's have room there.
+    pub(super) room: RefCell<HeaderMap>,
     presence: Cell<Presence>,
     /// There if a WebSocket is asked for.
     dialogue: Option<Dialogue>,
@@ -119,6 +121,7 @@ impl Exchange {
             messages,
             line,
             facts,
+            room: RefCell::default(),
             presence: Cell::new(Presence::Here),
             dialogue,
             input: RefCell::new(input),
@@ -154,7 +157,7 @@ impl Exchange {
     }
 
     fn send_http(self: &Rc<Self>, message: &Ref) -> PyResult<Ref> {
-        let message = self.messages.read(message)?;
+        let message = self.messages.read(message, || self.room.take())?;
         if matches!(self.presence.get(), Presence::Gone | Presence::Told) && !self.is_complete()
         {
             return Err(ClientDisconnected::new_err("the client has gone"));

@@ -4,6 +4,8 @@
 //! `http.response.pathsend` and `http.response.trailers`. What breaks the rules raises an exception in the app, at its
 //! `send`: nothing of it reaches the client.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use pyo3::types::{
     PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PySequence, PyString, PyTuple,
 };
 
+use crate::app::python::names::Names;
 use crate::app::python::object::{self, Ref};
 
 /// A message of an app.
@@ -64,6 +67,7 @@ pub(super) struct Messages {
     /// `http.request` without a body.
     request: Bound<'static, PyDict>,
     disconnect: Bound<'static, PyDict>,
+    names: RefCell<Names<()>>,
 }
 
 impl Messages {
@@ -79,6 +83,7 @@ impl Messages {
             keys,
             request,
             disconnect,
+            names: RefCell::default(),
         })
     }
 
@@ -100,11 +105,15 @@ impl Messages {
         Ok(self.disconnect.copy()?.into_any())
     }
 
-    /// What `message` says.
+    /// What `message` says. A response's headers go into `room`, which is empty.
     ///
     /// # Errors
     /// Where it is none, or breaks a rule.
-    pub(super) fn read(&self, message: &Ref) -> PyResult<Message> {
+    pub(super) fn read(
+        &self,
+        message: &Ref,
+        room: impl FnOnce() -> HeaderMap,
+    ) -> PyResult<Message> {
         let message = message.cast::<PyDict>().map_err(|_| {
             PyTypeError::new_err(format!("send() takes a dict, not {}", class(message)))
         })?;
@@ -126,7 +135,7 @@ impl Messages {
                 let mut head = Response::new(());
                 *head.status_mut() = status;
                 if let Some(fields) = message.get_item(&keys.headers)? {
-                    *head.headers_mut() = headers(&fields)?;
+                    *head.headers_mut() = self.headers(room(), &fields)?;
                 }
                 if status == StatusCode::NO_CONTENT {
                     // RFC 9110, section 8.6.
@@ -141,7 +150,7 @@ impl Messages {
             }
             "http.response.trailers" => {
                 let fields = match message.get_item(&keys.headers)? {
-                    Some(fields) => headers(&fields)?,
+                    Some(fields) => self.headers(HeaderMap::new(), &fields)?,
                     None => HeaderMap::new(),
                 };
                 let more = flag(message, &keys.more_trailers)?;
@@ -202,23 +211,55 @@ fn status(status: &Ref) -> PyResult<StatusCode> {
         .ok_or_else(|| PyValueError::new_err(format!("Invalid status {}", repr(status))))
 }
 
-/// Pairs of bytes as header fields.
-pub(super) fn headers(fields: &Ref) -> PyResult<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(8);
-    if let Ok(list) = fields.cast::<PyList>() {
-        for field in list.iter() {
-            header(&mut headers, &field)?;
+impl Messages {
+    /// Pairs of bytes as header fields.
+    pub(super) fn headers(&self, mut headers: HeaderMap, fields: &Ref) -> PyResult<HeaderMap> {
+        if let Ok(list) = fields.cast::<PyList>() {
+            for field in list.iter() {
+                self.header(&mut headers, &field)?;
+            }
+        } else {
+            for field in fields.try_iter()? {
+                self.header(&mut headers, &field?)?;
+            }
         }
-    } else {
-        for field in fields.try_iter()? {
-            header(&mut headers, &field?)?;
-        }
+        Ok(headers)
     }
-    Ok(headers)
+
+    fn header(&self, headers: &mut HeaderMap, field: &Ref) -> PyResult<()> {
+        let (name, value) = pair(field)?;
+        let spelt = name.cast::<PyBytes>().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "the name of a header must be bytes, not {}",
+                class(&name)
+            ))
+        })?;
+        let mut names = self.names.borrow_mut();
+        let Some(known) = names.find(&name, || Ok(spelt.as_bytes()), |_| ())? else {
+            drop(names);
+            return Err(PyValueError::new_err(format!(
+                "Invalid header name {}",
+                repr(&name)
+            )));
+        };
+        let Ok(bytes) = value.cast::<PyBytes>() else {
+            let name = known.name.clone();
+            drop(names);
+            return Err(not_bytes(&value, &name));
+        };
+        let plain = bytes.is_exact_instance_of::<PyBytes>();
+        let bytes = || Ok(Some(Cow::Borrowed(trim(bytes.as_bytes()))));
+        let Some(field) = known.value(&value, plain, bytes)? else {
+            return Err(invalid_value(&known.name));
+        };
+        headers.append(known.name.clone(), field);
+        Ok(())
+    }
 }
 
-fn header(headers: &mut HeaderMap, field: &Ref) -> PyResult<()> {
-    let (name, value) = match (field.cast::<PyTuple>(), field.cast::<PyList>()) {
+/// The two of a pair.
+fn pair(field: &Ref) -> PyResult<(Ref, Ref)> {
+    Ok(match (field.cast::<PyTuple>(), field.cast::<PyList>()) {
         (Ok(pair), _) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
         (_, Ok(pair)) if pair.len() == 2 => (pair.get_item(0)?, pair.get_item(1)?),
         _ => {
@@ -234,30 +275,26 @@ fn header(headers: &mut HeaderMap, field: &Ref) -> PyResult<()> {
             }
             (pair.get_item(0)?, pair.get_item(1)?)
         }
-    };
-    let spelt = name.cast::<PyBytes>().map_err(|_| {
-        PyTypeError::new_err(format!(
-            "the name of a header must be bytes, not {}",
-            class(&name)
-        ))
-    })?;
-    let known = HeaderName::from_bytes(spelt.as_bytes())
-        .map_err(|_| PyValueError::new_err(format!("Invalid header name {}", repr(&name))))?;
-    let value = self::value(&value, &known)?;
-    headers.append(known, value);
-    Ok(())
+    })
+}
+
+fn not_bytes(value: &Ref, name: &HeaderName) -> PyErr {
+    PyTypeError::new_err(format!(
+        "the value of header {name} must be bytes, not {}",
+        class(value)
+    ))
+}
+
+fn invalid_value(name: &HeaderName) -> PyErr {
+    PyValueError::new_err(format!("Invalid value of header {name}"))
 }
 
 /// A header's value, without blanks at its ends. It is not shown where it is wrong: it may be a secret.
 fn value(value: &Ref, name: &HeaderName) -> PyResult<HeaderValue> {
-    let bytes = value.cast::<PyBytes>().map_err(|_| {
-        PyTypeError::new_err(format!(
-            "the value of header {name} must be bytes, not {}",
-            class(value)
-        ))
-    })?;
-    HeaderValue::from_bytes(trim(bytes.as_bytes()))
-        .map_err(|_| PyValueError::new_err(format!("Invalid value of header {name}")))
+    let bytes = value
+        .cast::<PyBytes>()
+        .map_err(|_| not_bytes(value, name))?;
+    HeaderValue::from_bytes(trim(bytes.as_bytes())).map_err(|_| invalid_value(name))
 }
 
 /// Without blanks at its ends; line ends are no blanks.

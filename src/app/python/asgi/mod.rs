@@ -296,10 +296,11 @@ impl Inner {
         })
     }
 
-    /// Calls the app; its Task has done its first step when this returns.
+    /// Calls the app; its Task has done its first step when this returns. The request's headers are gone then: their memory
+    /// is the response's.
     fn start(
         &self,
-        parts: &Parts,
+        parts: &mut Parts,
         origin: &Origin,
         line: Line,
         input: Input,
@@ -322,13 +323,15 @@ impl Inner {
 
     fn call(
         &self,
-        parts: &Parts,
+        parts: &mut Parts,
         origin: &Origin,
         facts: Facts,
         exchange: &Rc<Exchange>,
     ) -> PyResult<()> {
         let scope = self.scopes.make(parts, origin, facts.trailers)?;
         exchange.settle_scope(&scope)?;
+        parts.headers.clear();
+        exchange.room.replace(std::mem::take(&mut parts.headers));
         let scope = scope.into_any();
         let port = self.ports.lease(self.asgi.py(), exchange)?;
         let coroutine = object::call3(&self.app, &scope, port.receive(), port.send())?;
@@ -377,7 +380,9 @@ impl App for AsgiApp {
                 Ok(dialogue) => dialogue,
                 Err(answer) => return AsgiCall(Stage::Refused(Some(answer))),
             };
-            let exchange = self.0.start(&parts, &origin, line, Input::Empty, dialogue);
+            let exchange = self
+                .0
+                .start(&mut parts, &origin, line, Input::Empty, dialogue);
             return AsgiCall(Stage::Running(exchange));
         }
         // A client that waits for `100 Continue` gets that only from an app that wants the body.
@@ -434,7 +439,7 @@ impl Future for AsgiCall {
             };
             let Starting {
                 app,
-                parts,
+                mut parts,
                 origin,
                 line,
                 input,
@@ -444,7 +449,7 @@ impl Future for AsgiCall {
             } else {
                 input.again()
             };
-            self.0 = Stage::Running(app.start(&parts, &origin, line, input, None));
+            self.0 = Stage::Running(app.start(&mut parts, &origin, line, input, None));
         }
         match &mut self.0 {
             Stage::Refused(answer) => match answer.take() {

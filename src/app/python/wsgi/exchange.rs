@@ -4,18 +4,16 @@
 //! a request.
 
 use std::cell::RefCell;
-use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySequence, PyString, PyTuple};
-use rustc_hash::FxHashMap;
 
 use super::head::{self, Head, Role};
+use crate::app::python::names::Names;
 use crate::app::python::object::{Ref, references};
 use crate::app::python::shared::UnderGil;
 
@@ -35,7 +33,7 @@ pub(in crate::app::python) trait Sink {
 #[pyclass(frozen, module = "rgun_async._native")]
 pub(in crate::app::python) struct Exchange {
     shared: UnderGil<Rc<ExchangeState>>,
-    names: UnderGil<Rc<RefCell<Names>>>,
+    names: UnderGil<Rc<RefCell<Names<Role>>>>,
 }
 
 /// What both halves, the Python object and our code, know of the response.
@@ -232,9 +230,10 @@ impl Exchange {
         let not_text =
             |object| PyTypeError::new_err(format!("{} is not a string", repr(object)));
         let name = name.cast::<PyString>().map_err(|_| not_text(name))?;
-        let value = value.cast::<PyString>().map_err(|_| not_text(value))?;
+        let text = value.cast::<PyString>().map_err(|_| not_text(value))?;
         let mut names = self.names.get(name.py()).borrow_mut();
-        let Some(known) = names.find(name)? else {
+        let spelt = || name.to_str().map(str::as_bytes);
+        let Some(known) = names.find(name, spelt, Role::of)? else {
             drop(names);
             return Err(PyValueError::new_err(format!(
                 "Invalid header name {}",
@@ -242,7 +241,9 @@ impl Exchange {
             )));
         };
         // The name only: the value may be a secret.
-        let Some(value) = known.value(value)? else {
+        let plain = text.is_exact_instance_of::<PyString>();
+        let bytes = || Ok(head::value(text.to_str()?));
+        let Some(value) = known.value(value, plain, bytes)? else {
             drop(names);
             return Err(PyValueError::new_err(format!(
                 "Invalid value of header {}",
@@ -315,99 +316,11 @@ fn repr(object: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| class(object), |text| text.to_string())
 }
 
-/// The header names that apps have used.
-///
-/// An app's header names are nearly always literals of its code, so the same `str` objects come with each response: they
-/// are known by address, and kept alive so that an address keeps its meaning.
-#[derive(Default)]
-pub(super) struct Names {
-    known: FxHashMap<usize, Known>,
-    /// The last one that was not kept, once [`Names::CAP`] are.
-    passing: Option<Known>,
-}
-
-struct Known {
-    #[expect(dead_code, reason = "keeps the address taken")]
-    object: Option<Py<PyString>>,
-    name: HeaderName,
-    role: Role,
-    /// What the header was last time; most do not change.
-    last: Option<Last>,
-}
-
-/// A header's value, and the `str` it came as: a literal is the same object each time.
-struct Last {
-    object: Py<PyString>,
-    value: HeaderValue,
-}
-
-impl Names {
-    const CAP: usize = 512;
-
-    /// The header name that `object` spells; `None` if it spells none.
-    fn find(&mut self, object: &Bound<'_, PyString>) -> PyResult<Option<&mut Known>> {
-        let room = self.known.len() < Self::CAP;
-        let vacant = match self.known.entry(object.as_ptr().addr()) {
-            Entry::Occupied(known) => return Ok(Some(known.into_mut())),
-            Entry::Vacant(vacant) => vacant,
-        };
-        let Ok(name) = HeaderName::from_bytes(object.to_str()?.as_bytes()) else {
-            return Ok(None);
-        };
-        let known = Known {
-            object: room.then(|| object.clone().unbind()),
-            role: Role::of(&name),
-            name,
-            last: None,
-        };
-        Ok(Some(if room {
-            vacant.insert(known)
-        } else {
-            self.passing.insert(known)
-        }))
-    }
-}
-
-impl Known {
-    /// Longer values are not worth the comparison.
-    const LONGEST: usize = 128;
-
-    /// `object` as a header value, shared with the last response's where it is the same; `None` if it cannot be one.
-    fn value(&mut self, object: &Bound<'_, PyString>) -> PyResult<Option<HeaderValue>> {
-        if let Some(last) = &self.last
-            && last.object.is(object)
-        {
-            return Ok(Some(last.value.clone()));
-        }
-        let Some(bytes) = head::value(object.to_str()?) else {
-            return Ok(None);
-        };
-        // One of a subclass could run code when it is given up, and that while the names are borrowed.
-        let keep = bytes.len() <= Self::LONGEST
-            && self.name != SET_COOKIE
-            && object.is_exact_instance_of::<PyString>();
-        let value = match &self.last {
-            Some(last) if last.value.as_bytes() == &*bytes => last.value.clone(),
-            Some(_) | None => match HeaderValue::from_bytes(&bytes) {
-                Ok(value) => value,
-                Err(_) => return Ok(None),
-            },
-        };
-        if keep {
-            self.last = Some(Last {
-                object: object.clone().unbind(),
-                value: value.clone(),
-            });
-        }
-        Ok(Some(value))
-    }
-}
-
 /// The exchanges that wait for a request.
 #[derive(Default)]
 pub(super) struct Pool {
     free: RefCell<Vec<Parts>>,
-    names: Rc<RefCell<Names>>,
+    names: Rc<RefCell<Names<Role>>>,
 }
 
 struct Parts {

@@ -17,7 +17,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
-use super::super::message::{bytes, class, headers, required};
+use super::super::message::{Messages, bytes, class, required};
 use super::super::output::{AsgiBody, Phase};
 use super::{ClientDisconnected, Exchange, Presence, is_cancelled, is_disconnect, unexpected};
 use crate::app::python::awaitable::{Step, Stepped};
@@ -181,7 +181,7 @@ impl Dialogue {
                 }
             }
             ("websocket.accept", Stage::Fresh | Stage::Asked) => {
-                let answer = self.acceptance(message)?;
+                let answer = self.acceptance(&exchange.messages, message)?;
                 self.accept(exchange, answer)?;
             }
             ("websocket.close", Stage::Fresh | Stage::Asked) => {
@@ -203,11 +203,15 @@ impl Dialogue {
     }
 
     /// The fields of the answer that accepts it, as the app wants it.
-    fn acceptance(&self, message: &Bound<'static, PyDict>) -> PyResult<HeaderMap> {
+    fn acceptance(
+        &self,
+        messages: &Messages,
+        message: &Bound<'static, PyDict>,
+    ) -> PyResult<HeaderMap> {
         let py = message.py();
         let fields = message.get_item(intern!(py, "headers"))?;
         let mut fields = match fields.filter(|fields| !fields.is_none()) {
-            Some(fields) => headers(&fields)?,
+            Some(fields) => messages.headers(HeaderMap::new(), &fields)?,
             None => HeaderMap::new(),
         };
         if let Some(name) = fields
