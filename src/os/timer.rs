@@ -116,7 +116,8 @@ mod tests {
                 () = timer.after(Duration::from_millis(1)) => panic!("it is early"),
                 () = tokio::task::yield_now() => {}
             }
-            std::thread::sleep(Duration::from_millis(5));
+            let set = Instant::now();
+            while set.elapsed() < Duration::from_millis(5) {}
             let begin = Instant::now();
             timer.after(Duration::from_millis(20)).await;
             assert!(begin.elapsed() >= Duration::from_millis(20));
