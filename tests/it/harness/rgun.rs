@@ -499,8 +499,10 @@ impl Exits<'_> {
             (Some(self.code), None),
             "the master's exit code and the signal that ended it"
         );
-        // What it wrote last may still be in the pipe.
-        let _ = self.server.log.wait(usize::MAX, secs(2), |_| Some(()));
+        // What it wrote last may still be in the pipes.
+        for log in [&self.server.log, &self.server.output] {
+            let _ = log.wait(usize::MAX, secs(2), |_| Some(()));
+        }
     }
 }
 
