@@ -1,6 +1,7 @@
 //! A Rust program that is told of its server's life: `cargo run --example hooks -- -w 2`.
 
 use std::convert::Infallible;
+use std::io::Write;
 use std::process::ExitCode;
 
 use rgun_async::app::Body;
@@ -27,23 +28,33 @@ impl Hooks for Diary {
             .iter()
             .map(|(url, _)| url.as_str())
             .collect();
-        eprintln!("diary: ready at {}", addresses.join(", "));
+        note(&format!("ready at {}", addresses.join(", ")));
         Ok(())
     }
 
     fn post_worker_init(&self, worker: &Worker, _: &Config) -> Outcome {
-        eprintln!("diary: worker {} of age {} serves", worker.slot, worker.age);
+        note(&format!(
+            "worker {} of age {} serves",
+            worker.slot, worker.age
+        ));
         Ok(())
     }
 
     fn worker_exit(&self, worker: &Worker, _: &Config) -> Outcome {
-        eprintln!(
-            "diary: worker {} has answered {}",
+        note(&format!(
+            "worker {} has answered {}",
             worker.slot,
             worker.requests()
-        );
+        ));
         Ok(())
     }
+}
+
+/// A line in one piece: several processes write to standard error.
+fn note(entry: &str) {
+    let line = format!("diary: {entry}\n");
+    // Nobody is left to tell where standard error is gone.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 async fn hello(_: http::Request<Body>) -> Result<http::Response<String>, Infallible> {

@@ -202,16 +202,24 @@ fn ten_writes_in_a_row_are_one_reload() {
         let other = file.with_file_name("other.py");
         fs::write(&other, "").expect("it can be written");
         let server = rgun.start();
+        let mut pauses = 0;
         for number in 0..9 {
+            let begin = std::time::Instant::now();
             fs::write(&file, code(&number.to_string())).expect("it can be written");
             fs::write(&other, number.to_string()).expect("it can be written");
             // What is tested is that writes close to each other are taken together.
             std::thread::sleep(std::time::Duration::from_millis(20));
+            // On a busy machine some are not.
+            pauses += usize::from(begin.elapsed() > std::time::Duration::from_millis(60));
         }
         fs::write(&file, code("after")).expect("it can be written");
         becomes(&server, "after");
         std::thread::sleep(millis(2500));
-        assert_eq!(server.count_lines("Reloading: "), 1, "{engine}");
+        let reloads = server.count_lines("Reloading: ");
+        assert!(
+            (1..=1 + pauses).contains(&reloads),
+            "{engine}: {reloads} reloads, {pauses} pauses"
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests: one, one in the background, or many until told to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,7 @@ impl InBackground {
 /// was answered and what was not.
 pub(crate) struct Hammer {
     stop: Arc<AtomicBool>,
+    good: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Tally>>,
 }
 
@@ -87,10 +88,12 @@ pub(crate) struct Tally {
 impl Hammer {
     pub(crate) fn start(server: &Server, path: &str, clients: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let good = Arc::new(AtomicUsize::new(0));
         let threads = (0..clients)
             .map(|_| {
                 let get = server.get(path);
                 let stop = Arc::clone(&stop);
+                let good = Arc::clone(&good);
                 std::thread::spawn(move || {
                     let mut tally = Tally::default();
                     let mut last = Instant::now();
@@ -98,6 +101,7 @@ impl Hammer {
                         match get.try_response() {
                             Ok(response) if response.status() == 200 => {
                                 tally.good += 1;
+                                good.fetch_add(1, Ordering::Relaxed);
                                 tally.longest = tally.longest.max(last.elapsed());
                                 last = Instant::now();
                             }
@@ -111,7 +115,16 @@ impl Hammer {
                 })
             })
             .collect();
-        Self { stop, threads }
+        Self {
+            stop,
+            good,
+            threads,
+        }
+    }
+
+    /// How many good answers there have been so far.
+    pub(crate) fn answered(&self) -> usize {
+        self.good.load(Ordering::Relaxed)
     }
 
     /// Ends it.
