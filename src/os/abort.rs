@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// How long an interpreter has to begin with its report.
-const BEGIN: Duration = Duration::from_millis(1000);
+const BEGIN: Duration = Duration::from_secs(1);
 /// How long it has to finish it.
 #[cfg(feature = "python")]
 const FINISH: Duration = Duration::from_millis(2500);
