@@ -21,12 +21,12 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// How long an interpreter has to begin with its report.
-const BEGIN: Duration = Duration::from_millis(500);
+const BEGIN: Duration = Duration::from_secs(1);
 /// How long it has to finish it.
 #[cfg(feature = "python")]
-const FINISH: Duration = Duration::from_millis(1500);
+const FINISH: Duration = Duration::from_millis(2500);
 /// The whole time that a worker needs to answer ABRT, and a little more.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(2500);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Takes a signal's number; may be called in a signal handler.
 pub(crate) type OnSignal = unsafe extern "C" fn(c_int) -> c_int;
