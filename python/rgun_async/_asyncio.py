@@ -10,9 +10,9 @@ import os
 import selectors
 import traceback
 
-# Tokio does not tell when its next timer is due. So there are turns for timers alone, soon after one that may have set
-# a timer, then at twice the distance each, up to the second figure. In seconds.
-TICKS = (0.002, 0.2)
+# Tokio does not tell when its next timer is due. So there are turns for timers alone, so many seconds apart: those of
+# WebSockets, which are of whole seconds. The worker's own make its epoll readable.
+TICK = 0.2
 
 # What the lifespan protocol came to.
 STARTED, UNSUPPORTED, FAILED = 0, 1, 2
@@ -88,38 +88,24 @@ def _watch(loop, turns, fd):
     """Has `loop` give the runtime turns."""
     # Else a turn would run in the context of the request that asked for it.
     context = contextvars.copy_context()
-    pause, tick, quiet, attached = TICKS[0], None, False, True
+    tick, attached = None, True
     turn, rest = turns.turn, turns.rest
     bell, unrung = os.pipe()
 
     def drain(rung=False):
-        nonlocal quiet
         if not attached:
             return
-        quiet = False
         if rung:
             turns.ring()
         turn()
-        if pause > TICKS[0]:
-            arm(TICKS[0])
         if rest():
             loop.call_soon(drain, context=context)
 
-    def arm(seconds):
-        nonlocal pause, tick
-        if tick is not None:
-            tick.cancel()
-        pause, tick = seconds, loop.call_later(seconds, on_tick, context=context)
-
     def on_tick():
-        nonlocal pause, quiet
-        following = min(pause * 2, TICKS[1]) if quiet else TICKS[0]
-        # So that `drain` does not take this turn for one that may have set a timer.
-        pause = 0
+        nonlocal tick
         drain()
-        quiet = True
         if attached:
-            arm(following)
+            tick = loop.call_later(TICK, on_tick, context=context)
 
     def detach(forked=False):
         nonlocal attached
@@ -141,7 +127,7 @@ def _watch(loop, turns, fd):
     loop.add_reader(fd, drain)
     loop.add_reader(bell, drain, True)
     # The first turn is a timer's, and not a callback: by then the readers above are in the loop's epoll.
-    arm(TICKS[0])
+    tick = loop.call_later(0, on_tick, context=context)
     return detach
 
 

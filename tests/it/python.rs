@@ -152,6 +152,64 @@ fn a_header_of_one_request_is_not_in_the_next() {
     }
 }
 
+/// An environ is made from those of earlier requests: whatever came before, on this connection or another, once or again
+/// and again, what a request sees is its own.
+#[test]
+fn each_request_sees_its_own_fields_and_its_own_connection() {
+    let values = [
+        "a", "a", "b", "b", "b", "a", "c", "a", "a", "a", "b", "", "",
+    ];
+    for driver in DRIVERS {
+        let server = wsgi(driver);
+        let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        for turn in 0..300 {
+            let client = &mut clients[[0, 1, 1, 1, 2, 0, 0][turn % 7]];
+            let a = values[turn % values.len()];
+            let b = values[turn / 3 % values.len()];
+            let cookie = format!("c={}", turn / 2 % 5);
+            let fields = [
+                ("Host", format!("{b}.test")),
+                ("X-A", a.to_owned()),
+                ("X-B", b.to_owned()),
+                ("Cookie", cookie.clone()),
+            ];
+            let mut lines: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}\r\n"))
+                .collect();
+            match turn % 11 {
+                3 | 4 => lines.swap(1, 2),
+                5 => lines.push("X-A: again\r\n".into()),
+                6 | 7 => lines.push("X-More: more\r\n".into()),
+                8 => drop(lines.remove(3)),
+                _ => {}
+            }
+            let facts = client
+                .ask(&format!("GET /environ HTTP/1.1\r\n{}\r\n", lines.concat()))
+                .json();
+            let environ = &facts["environ"];
+            let text = |key: &str| environ[key].as_str().map(str::to_owned);
+            let expected = |there: bool, value: String| there.then_some(value);
+            let a = if turn % 11 == 5 {
+                format!("{a},again")
+            } else {
+                a.into()
+            };
+            let where_ = format!("{driver}, request {turn}: {environ}");
+            assert_eq!(text("HTTP_HOST"), Some(format!("{b}.test")), "{where_}");
+            assert_eq!(text("HTTP_X_A"), Some(a), "{where_}");
+            assert_eq!(text("HTTP_X_B"), Some(b.into()), "{where_}");
+            let more = expected(matches!(turn % 11, 6 | 7), "more".into());
+            assert_eq!(text("HTTP_X_MORE"), more, "{where_}");
+            let cookie = expected(turn % 11 != 8, cookie);
+            assert_eq!(text("HTTP_COOKIE"), cookie, "{where_}");
+            assert_eq!(text("REMOTE_ADDR"), Some("127.0.0.1".into()), "{where_}");
+            let port = client.port().to_string();
+            assert_eq!(text("REMOTE_PORT"), Some(port), "{where_}");
+        }
+    }
+}
+
 #[test]
 fn forwarded_headers_are_believed_from_trusted_peers_alone() {
     let request = "GET /environ HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\n\r\n";

@@ -102,6 +102,14 @@ impl Client {
         Ok(client)
     }
 
+    /// The port of our end; 0 on a unix socket.
+    pub(crate) fn port(&self) -> u16 {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr().map_or(0, |address| address.port()),
+            Stream::Unix(_) => 0,
+        }
+    }
+
     fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         let timeout = Some(timeout.max(Duration::from_millis(1)));
         match &self.stream {

@@ -1,14 +1,20 @@
 //! A request's Task, whose first step is done at once: an app that never waits is answered with no pass of the loop.
 //!
 //! It is a real `asyncio.Task` all the same. Python 3.12 has `eager_start` for that. Before, a Task hands its first step to
-//! `loop.call_soon`, which is ours for just that moment; the step is then done in the Task's own context.
+//! `loop.call_soon`, which is ours for just that moment; the step is then done in the Task's own context. And as there, a
+//! Task that has ended with its first step was never among `asyncio.all_tasks()`: entering it there, and taking it out again,
+//! is a tenth of such a request.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ThreadId;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::app::python::object::{Context, Ref};
+use crate::app::python::shared::UnderGil;
 
 /// Starts Tasks.
 pub(super) struct Starter {
@@ -25,6 +31,7 @@ enum How {
         name: Bound<'static, PyString>,
         call_soon: Ref,
         catch: Bound<'static, Catch>,
+        register: Bound<'static, Register>,
     },
 }
 
@@ -45,6 +52,7 @@ impl Starter {
                 name: PyString::intern(py, "call_soon"),
                 call_soon: catch.getattr("call_soon")?,
                 catch,
+                register: Register::install(py)?,
             }
         };
         let task = py.import("asyncio")?.getattr("Task")?;
@@ -67,9 +75,12 @@ impl Starter {
                 name,
                 call_soon,
                 catch,
+                register,
             } => {
                 event_loop.setattr(name, call_soon)?;
+                register.get().making.store(true, Ordering::Relaxed);
                 let task = self.task.call((coroutine,), Some(&self.keywords));
+                register.get().making.store(false, Ordering::Relaxed);
                 event_loop.delattr(name)?;
                 let caught = catch.borrow().0.take();
                 let task = task?;
@@ -84,6 +95,9 @@ impl Starter {
                     };
                     // What a Task lets through it keeps as well.
                     drop(stepped);
+                }
+                if !task.call_method0(intern!(task.py(), "done"))?.is_truthy()? {
+                    register.get().enter(&task)?;
                 }
                 Ok(task)
             }
@@ -110,5 +124,44 @@ impl Catch {
     ) {
         let before = self.0.replace(Some((callback, context)));
         drop(before);
+    }
+}
+
+/// `add` of the set of all Tasks, which every Task of the process is entered by when it is made.
+#[pyclass(frozen, module = "rgun_async._native")]
+struct Register {
+    /// A request's Task is being made, by this thread.
+    making: AtomicBool,
+    thread: ThreadId,
+    add: UnderGil<Py<PyAny>>,
+}
+
+impl Register {
+    /// Puts it in its place.
+    fn install(py: Python<'static>) -> PyResult<Bound<'static, Self>> {
+        let tasks = py.import("asyncio.tasks")?.getattr("_all_tasks")?;
+        let register = Self {
+            making: AtomicBool::new(false),
+            thread: std::thread::current().id(),
+            add: UnderGil::new(tasks.getattr("add")?.unbind()),
+        };
+        let register = Bound::new(py, register)?;
+        tasks.setattr("add", register.getattr("add")?)?;
+        Ok(register)
+    }
+
+    fn enter(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.add.get(task.py()).call1(task.py(), (task,)).map(drop)
+    }
+}
+
+#[pymethods]
+impl Register {
+    fn add(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        // Other threads may have loops of their own.
+        if self.making.load(Ordering::Relaxed) && std::thread::current().id() == self.thread {
+            return Ok(());
+        }
+        self.enter(task)
     }
 }

@@ -39,6 +39,8 @@ pub(in crate::app::python) struct Board {
     bell: OnceCell<Bell>,
     /// When greenlets are to stop taking requests.
     until: Cell<Option<Instant>>,
+    /// Since when answers wait for a turn, if any do.
+    since: Cell<Option<Instant>>,
 }
 
 impl Board {
@@ -83,6 +85,40 @@ impl Board {
         self.tasks.borrow_mut().push(task);
     }
 
+    /// Whether several answers have been waiting for a turn for as long as greenlets may run.
+    ///
+    /// Greenlets that wait for the same (a time, a lock) go on one after the other, with no turn between. Were their
+    /// answers written at the end of it all, their clients would ask all at once again, and that for ever.
+    pub(super) fn is_overdue(&self) -> bool {
+        if self.turning.get() || self.tasks.borrow().len() < 2 {
+            return false;
+        }
+        let now = Instant::now();
+        match self.since.get() {
+            Some(since) => now - since >= JOBS,
+            None => {
+                self.since.set(Some(now));
+                false
+            }
+        }
+    }
+
+    /// After a turn that was given aside: the next one is as certain, or not, as it was before.
+    pub(super) fn settle(&self, py: Python<'_>, coming: bool) {
+        if coming {
+            return;
+        }
+        if self.rest() {
+            self.coming.set(false);
+            self.request(py);
+        }
+    }
+
+    /// Whether a turn is certain to come.
+    pub(super) fn is_coming(&self) -> bool {
+        self.coming.get()
+    }
+
     /// Lets a greenlet go on after the next turn, and asks for none.
     pub(super) fn note_waiter(&self, waiter: Py<PyAny>) {
         self.waiters.borrow_mut().push(waiter);
@@ -112,6 +148,7 @@ impl Board {
 
     /// Before a turn.
     pub(super) fn begin(&self) {
+        self.since.set(None);
         self.coming.set(true);
         self.turning.set(true);
     }

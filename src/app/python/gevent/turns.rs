@@ -21,6 +21,8 @@ use crate::error::Exit;
 
 /// A turn ends after so many rounds of the runtime's queue even if tasks are runnable: greenlets wait.
 const ROUNDS: usize = 16;
+/// The same once so many requests wait for one: the first of them is not to wait for all.
+const JOBS: usize = 64;
 /// Turns in a row before the hub looks at its other watchers: the app's sockets, the listeners.
 const TURNS: usize = 2;
 /// Greenlets that are kept for later requests.
@@ -38,6 +40,8 @@ pub(super) struct Turns {
     glue: OnceCell<Glue>,
     /// How to switch to the greenlets that wait for a request.
     parked: RefCell<Vec<Py<PyAny>>>,
+    /// The hub runs [`drain`](Self::drain).
+    draining: Cell<bool>,
     /// The worker has ended: nothing is parked any more.
     ended: Cell<bool>,
     /// This process was forked by the app, and is no worker.
@@ -77,6 +81,7 @@ impl Turns {
             finished,
             glue: OnceCell::new(),
             parked: RefCell::default(),
+            draining: Cell::new(false),
             ended: Cell::new(false),
             forked: Cell::new(false),
         }
@@ -116,7 +121,8 @@ impl Turns {
         // Always woken, so that the runtime polls its driver and never waits in it.
         runtime.block_on(poll_fn(|cx| {
             self.board.wake_tasks();
-            if rounds > 0 && (rounds >= ROUNDS || !is_runnable()) {
+            let jobs = self.board.jobs.borrow().len();
+            if rounds > 0 && (rounds >= ROUNDS || jobs >= JOBS || !is_runnable()) {
                 return Poll::Ready(());
             }
             rounds += 1;
@@ -145,6 +151,17 @@ impl Turns {
         Ok(())
     }
 
+    /// The runtime and the greenlets by turns.
+    fn turns(&self, py: Python<'_>) -> PyResult<()> {
+        for _ in 0..TURNS {
+            if self.forked.get() || !self.turn() {
+                break;
+            }
+            self.greenlets(py)?;
+        }
+        Ok(())
+    }
+
     /// A new greenlet; how to switch to it.
     fn start(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let glue = self.glue()?;
@@ -154,12 +171,22 @@ impl Turns {
     }
 
     /// Serves requests until there are none, or it is the runtime's turn.
-    fn serve(&self) {
-        while self.board.has_time() {
-            let Some(job) = self.board.jobs.borrow_mut().pop_front() else {
-                break;
-            };
-            self.app.serve(job);
+    fn serve(&self, py: Python<'_>) {
+        loop {
+            while self.board.has_time() {
+                let Some(job) = self.board.jobs.borrow_mut().pop_front() else {
+                    break;
+                };
+                self.app.serve(job);
+            }
+            // Within `drain` the turn comes when this greenlet has done. Else it has been waiting for something, as others
+            // may have that go on next.
+            if self.draining.get() || self.forked.get() || !self.board.is_overdue() {
+                return;
+            }
+            let coming = self.board.is_coming();
+            self.turn();
+            self.board.settle(py, coming);
         }
     }
 
@@ -168,7 +195,7 @@ impl Turns {
         let hub = self.glue()?.hub.bind(py);
         let switch = this.getattr(intern!(py, "switch"))?.unbind();
         loop {
-            self.serve();
+            self.serve(py);
             if self.ended.get() || self.parked.borrow().len() >= KEEP {
                 return Ok(());
             }
@@ -210,12 +237,10 @@ impl Turns {
 
     /// The runtime's turn, then the greenlets', then the runtime's for their answers.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        for _ in 0..TURNS {
-            if self.forked.get() || !self.turn() {
-                break;
-            }
-            self.greenlets(py)?;
-        }
+        self.draining.set(true);
+        let turned = self.turns(py);
+        self.draining.set(false);
+        turned?;
         if self.forked.get() {
             return Ok(());
         }
