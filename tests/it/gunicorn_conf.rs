@@ -229,7 +229,8 @@ fn requests_are_timed_numbered_and_refused_by_hooks_in_every_driver() {
         assert!(
             took.trim_end_matches(" ms")
                 .parse::<u32>()
-                .is_ok_and(|ms| ms >= 50),
+                // An event loop counts from the start of its turn.
+                .is_ok_and(|ms| ms >= 40),
             "{slept}"
         );
         assert_eq!(server.get("/refused").response().status(), 500);
