@@ -185,7 +185,7 @@ fn each_request_sees_its_own_fields_and_its_own_connection() {
                 _ => {}
             }
             let facts = client
-                .ask(&format!("GET /environ HTTP/1.1\r\n{}\r\n", lines.concat()))
+                .ask(format!("GET /environ HTTP/1.1\r\n{}\r\n", lines.concat()))
                 .json();
             let environ = &facts["environ"];
             let text = |key: &str| environ[key].as_str().map(str::to_owned);

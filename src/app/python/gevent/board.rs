@@ -94,13 +94,11 @@ impl Board {
             return false;
         }
         let now = Instant::now();
-        match self.since.get() {
-            Some(since) => now - since >= JOBS,
-            None => {
-                self.since.set(Some(now));
-                false
-            }
+        if let Some(since) = self.since.get() {
+            return now - since >= JOBS;
         }
+        self.since.set(Some(now));
+        false
     }
 
     /// After a turn that was given aside: the next one is as certain, or not, as it was before.
