@@ -91,6 +91,8 @@ pub(crate) enum Report {
     Ready,
     /// No longer accepting; finishing (told by a worker that leaves of its own accord).
     Draining,
+    /// It has answered as many requests as it may; it goes on until its successor is ready.
+    Spent,
     /// The app turned out to be of another kind than the worker had been made for: it leaves, for its successor to be
     /// made for this one.
     Is(Interface),
@@ -104,6 +106,7 @@ impl Report {
         match self {
             Self::Ready => b'r',
             Self::Draining => b'd',
+            Self::Spent => b's',
             Self::Is(Interface::Wsgi) => b'w',
             Self::Is(Interface::Asgi) => b'a',
             Self::Code => b'c',
@@ -115,6 +118,7 @@ impl Report {
         match byte {
             b'r' => Some(Self::Ready),
             b'd' => Some(Self::Draining),
+            b's' => Some(Self::Spent),
             b'w' => Some(Self::Is(Interface::Wsgi)),
             b'a' => Some(Self::Is(Interface::Asgi)),
             b'c' => Some(Self::Code),

@@ -418,6 +418,7 @@ fn first_edition(
     };
     Ok(opened.map(|bound| Edition {
         generation: Generation(0),
+        workers: master::of_config(&config),
         config: Rc::new(config),
         bound,
         identity,

@@ -26,7 +26,7 @@ pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
 pub use value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, WebsocketCompression, WorkerClass,
+    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
 };
 
 #[cfg(any(test, feature = "python"))]

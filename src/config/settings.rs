@@ -12,7 +12,7 @@ use super::kind::{
 use super::list::{Many, Maybe, Networks, Pairs};
 use super::value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, WebsocketCompression, WorkerClass,
+    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
 };
 
 /// Gunicorn's format of the access log.
@@ -118,6 +118,29 @@ settings! {
         max_requests_jitter: u64 as Whole<u64, 0, { u64::MAX }> = 0,
             ["--max-requests-jitter"] COUNT, on_reload NewWorkers;
 
+        /// A worker older than this is replaced; 0 is never.
+        ///
+        /// Its successor is ready before it leaves, and one worker is replaced at a time: also by `max_requests` and
+        /// `max_worker_memory`.
+        max_worker_age: Duration as Seconds = seconds(0),
+            ["--max-worker-age"] SECONDS, on_reload Live;
+
+        /// A worker that holds more memory (resident, in bytes) is replaced; 0 is never.
+        max_worker_memory: u64 as Bytes<u64, { u64::MAX }> = 0,
+            ["--max-worker-memory"] BYTES, on_reload Live;
+
+        /// How HUP replaces the workers: all-at-once or rolling.
+        ///
+        /// all-at-once starts all new workers beside the old ones, which leave once all of those are ready: memory for twice
+        /// as many. rolling replaces `reload_batch` workers at a time. Either way a new worker that does not boot ends the
+        /// reload, and the old code goes on.
+        reload_strategy: ReloadStrategy as Word<ReloadStrategy> = ReloadStrategy::AllAtOnce,
+            ["--reload-strategy"] HOW, on_reload Live;
+
+        /// How many workers a rolling reload starts beside the old ones.
+        reload_batch: usize as Whole<usize, 1, 65_535> = 1,
+            ["--reload-batch"] COUNT, on_reload Live;
+
         /// Where the workers' heartbeat files are made; without it /dev/shm or another tmpfs, else the system's.
         worker_tmp_dir: Option<PathBuf> as Maybe<File> = None,
             ["--worker-tmp-dir"] DIRECTORY, on_reload NewWorkers;
@@ -130,9 +153,20 @@ settings! {
         timeout: Duration as Seconds = seconds(30),
             ["-t", "--timeout"] SECONDS, on_reload NewWorkers;
 
+        /// How long a worker may take from its start until it serves; 0 is as long as `timeout`.
+        ///
+        /// A worker that is not ready by then is ended: with a reload under way, that is given up.
+        boot_timeout: Duration as Seconds = seconds(0),
+            ["--boot-timeout"] SECONDS, on_reload NewWorkers;
+
         /// How long requests may take to finish when a worker is asked to stop or is replaced.
         graceful_timeout: Duration as Seconds = seconds(30),
             ["--graceful-timeout"] SECONDS, on_reload NewWorkers;
+
+        /// For so long after TERM the server goes on accepting, while answers say `Connection: close` and `readiness_path`
+        /// answers 503: the time that a load balancer needs to send new requests elsewhere. 0 is none.
+        drain_delay: Duration as Seconds = seconds(0),
+            ["--drain-delay"] SECONDS, on_reload Live;
 
         /// How long a connection may idle between two requests; 0 closes it after each.
         keepalive: Duration as Seconds = seconds(2),

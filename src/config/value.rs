@@ -216,6 +216,17 @@ words! {
     }
 }
 
+words! {
+    /// `--reload-strategy`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    ReloadStrategy {
+        /// All new workers beside the old ones.
+        AllAtOnce = "all-at-once",
+        /// `--reload-batch` workers at a time.
+        Rolling = "rolling",
+    }
+}
+
 /// Reads a word of each of these enums.
 macro_rules! read_words {
     ($($name:ident),+ $(,)?) => {$(
@@ -230,7 +241,13 @@ macro_rules! read_words {
     )+};
 }
 
-read_words!(AsgiLoop, AsgiLifespan, WebsocketCompression, ReloadEngine);
+read_words!(
+    AsgiLoop,
+    AsgiLifespan,
+    WebsocketCompression,
+    ReloadEngine,
+    ReloadStrategy
+);
 
 words! {
     /// `--header-map`: what happens to header names with an underscore.

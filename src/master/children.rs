@@ -12,6 +12,7 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::Pid;
 use std::os::fd::AsRawFd;
 
+use super::plan::{Seen, Stage};
 use crate::channel::{Generation, Order, Report, Slot};
 use crate::code_files::CodeFiles;
 use crate::heartbeat::Heartbeat;
@@ -51,6 +52,8 @@ pub(crate) struct Child {
     pub(crate) age: u64,
     pub(crate) life: Life,
     pub(crate) born: Instant,
+    /// Its successor is to come: it has served as long, or as much, as it may.
+    pub(crate) spent: bool,
     /// When it was sent ABRT for its silence.
     pub(crate) aborted: Option<Instant>,
     /// What the master did to end it: its death needs no guess.
@@ -94,6 +97,7 @@ impl Child {
             age,
             life: Life::Booting,
             born,
+            spent: false,
             aborted: None,
             sent: Sent::Nothing,
             heartbeat,
@@ -157,14 +161,12 @@ impl Child {
         self.signal(Signal::SIGKILL);
     }
 
-    /// No longer needed: leaves at once, one that is still loading its app by TERM's default action.
+    /// No longer needed before it has served: one that is still loading its app leaves by TERM's default action. By the
+    /// same signal one that has just begun to serve finishes what it has.
     pub(crate) fn dismiss(&mut self, until: Instant) {
-        let booting = self.life == Life::Booting;
-        self.quit(until);
-        if booting {
-            self.sent = Sent::Dismissal;
-            self.signal(Signal::SIGTERM);
-        }
+        self.life = Life::Leaving(until);
+        self.sent = Sent::Dismissal;
+        self.signal(Signal::SIGTERM);
     }
 
     /// Whether it was sent SIGKILL.
@@ -185,11 +187,6 @@ impl Child {
     /// The files that it has loaded, as it told.
     pub(crate) fn code(&self) -> Vec<PathBuf> {
         self.code.as_ref().map_or_else(Vec::new, CodeFiles::read)
-    }
-
-    /// Whether it is one of those that are to serve from now on.
-    pub(crate) const fn stays(&self) -> bool {
-        matches!(self.life, Life::Booting | Life::Ready)
     }
 
     fn reports(&mut self) -> Vec<Report> {
@@ -246,11 +243,20 @@ impl Children {
         self.0.iter_mut()
     }
 
-    /// Whether a child of `generation` holds `slot` and stays.
-    pub(crate) fn holds(&self, generation: Generation, slot: Slot) -> bool {
-        self.0
-            .iter()
-            .any(|child| child.generation == generation && child.slot == slot && child.stays())
+    /// As the plan sees them.
+    pub(crate) fn seen(&self) -> Vec<Seen<Pid>> {
+        let each = |child: &Child| Seen {
+            id: child.pid,
+            slot: child.slot,
+            generation: child.generation,
+            stage: match child.life {
+                Life::Booting => Stage::Booting,
+                Life::Ready => Stage::Ready,
+                Life::Leaving(_) => Stage::Leaving,
+            },
+            spent: child.spent,
+        };
+        self.0.iter().map(each).collect()
     }
 
     /// How many of `generation` are ready.
@@ -290,8 +296,12 @@ impl Children {
             (Report::Draining, Life::Booting | Life::Ready) => Life::Leaving(leave_by),
             // Its successor is started at once.
             (Report::Is(_), Life::Booting) => Life::Leaving(leave_by),
-            (Report::Ready | Report::Draining | Report::Is(_) | Report::Code, life) => life,
+            (
+                Report::Ready | Report::Draining | Report::Spent | Report::Is(_) | Report::Code,
+                life,
+            ) => life,
         };
+        child.spent |= report == Report::Spent;
         Some(child)
     }
 

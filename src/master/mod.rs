@@ -5,6 +5,8 @@ mod children;
 mod event;
 mod phase;
 mod pidfile;
+mod plan;
+mod recycle;
 mod reload;
 mod respawn;
 mod spawn;
@@ -20,7 +22,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 pub(crate) use pidfile::{Pidfile, PidfileError, second as second_pidfile};
-pub(crate) use reload::{Edition, give_logs_away, identity, options, told};
+pub(crate) use reload::{Edition, give_logs_away, identity, of_config, options, told};
 pub(crate) use upgrade::{Command, FDS, PARENT};
 
 use crate::channel::{Generation, Order, Report, WorkerContext};
@@ -28,6 +30,7 @@ use crate::config::Config;
 use crate::error::Exit;
 use crate::hooks;
 use crate::listener::Bound;
+use crate::os::child::is_stopped;
 use crate::os::fork::Hooks;
 use crate::os::process::{Ended, set_title};
 use crate::os::signal::Signals;
@@ -35,6 +38,7 @@ use crate::scoreboard::Scoreboard;
 use children::{Child, Children, Life, Sent};
 use event::Happened;
 use phase::{Action, Event, Phase};
+use recycle::Recycler;
 use respawn::Respawn;
 use watch::Watcher;
 
@@ -79,8 +83,6 @@ pub(crate) struct Setup {
 /// The master at work.
 pub(crate) struct Master {
     setup: Setup,
-    /// The number of workers wanted.
-    workers: usize,
     /// How many workers have been started.
     age: u64,
     current: Edition,
@@ -90,6 +92,7 @@ pub(crate) struct Master {
     children: Children,
     scoreboard: Scoreboard,
     respawn: Respawn,
+    recycler: Recycler,
     phase: Phase,
     /// `--reload`.
     watcher: Option<Watcher>,
@@ -112,7 +115,6 @@ impl Master {
         Ok(Self {
             setup,
             watcher,
-            workers: first.config.workers,
             age: 0,
             newest: first.generation,
             current: first,
@@ -120,6 +122,7 @@ impl Master {
             children: Children::default(),
             scoreboard: Scoreboard::new()?,
             respawn: Respawn::default(),
+            recycler: Recycler::default(),
             phase: Phase::Running,
             successor: None,
             outcome: Exit::Done,
@@ -189,9 +192,8 @@ impl Master {
     fn step(&mut self, now: Instant) {
         self.look_at_the_parent();
         if self.phase.is_running() {
-            self.commit_reload(now);
-            self.retire_surplus(now);
-            self.spawn_missing(now);
+            self.look_for_spent(now);
+            self.follow_plan(now);
         }
         self.enforce_deadlines(now);
     }
@@ -210,6 +212,7 @@ impl Master {
                     self.respawn.healthy();
                 }
                 Report::Draining => tracing::debug!("{child} draining"),
+                Report::Spent => tracing::debug!("{child} has answered enough"),
                 Report::Code => {
                     let files = child.code();
                     if let Some(watcher) = &mut self.watcher {
@@ -245,7 +248,7 @@ impl Master {
                 .and_then(|watcher| watcher.changed(now))
         {
             tracing::info!("Reloading: {} changed", file.display());
-            self.reload(now);
+            self.reload();
         }
         if self.phase.deadline().is_some_and(|until| until <= now) {
             self.on(Event::Deadline, now);
@@ -267,12 +270,12 @@ impl Master {
             Action::Kill => self.kill_all(),
             Action::Reload => {
                 tracing::info!("Hang up: Master");
-                self.reload(now);
+                self.reload();
             }
             Action::Reopen => self.reopen(),
             Action::Upgrade => self.upgrade(),
-            Action::More => self.scale(self.workers.saturating_add(1)),
-            Action::Fewer => self.scale(self.workers.saturating_sub(1)),
+            Action::More => self.scale(1),
+            Action::Fewer => self.scale(-1),
             Action::Rest => self.rest(),
             Action::Exit => return true,
         }
@@ -281,19 +284,13 @@ impl Master {
 
     // ----- workers -----
 
-    /// Workers of older generations, and of slots that are no longer wanted, finish what they have.
-    fn retire_surplus(&mut self, now: Instant) {
-        let keep = [
-            Some(self.current.generation),
-            self.coming.as_ref().map(|e| e.generation),
-        ];
+    /// One worker of the plan finishes what it has, or does not get to begin.
+    fn retire(&mut self, pid: Pid, now: Instant) {
         let until = now + self.current.config.graceful_timeout + GRACE_MARGIN;
-        let workers = self.workers;
-        for child in self.children.iter_mut() {
-            let wanted =
-                keep.contains(&Some(child.generation)) && usize::from(child.slot.0) < workers;
-            if !wanted && child.stays() {
-                child.drain(until);
+        for child in self.children.iter_mut().filter(|child| child.pid == pid) {
+            match child.life {
+                Life::Booting => child.dismiss(now + GRACE_MARGIN),
+                Life::Ready | Life::Leaving(_) => child.drain(until),
             }
         }
     }
@@ -332,7 +329,7 @@ impl Master {
             .as_ref()
             .is_some_and(|e| e.generation == child.generation);
         if of_coming && early {
-            self.abandon_reload("a new worker did not boot", now);
+            self.abandon_reload("a new worker did not boot");
             return;
         }
         // Who has never been ready died of starting, however long that took.
@@ -370,7 +367,7 @@ impl Master {
     /// `--reload`: who is at work on the code need not start the server again.
     fn wait_for_a_change(&mut self, now: Instant) {
         tracing::error!("No worker can boot: waiting for a change of the code (--reload).");
-        self.workers = 0;
+        self.current.workers = 0;
         self.respawn.healthy();
         self.children
             .iter_mut()
@@ -395,7 +392,7 @@ impl Master {
 
     /// The heartbeat's, the drain's and the abort's deadlines.
     fn enforce_deadlines(&mut self, now: Instant) {
-        let timeout = self.current.config.timeout;
+        let (timeout, boot) = self.limits();
         for child in self.children.iter_mut() {
             if let Life::Leaving(until) = child.life
                 && until <= now
@@ -409,17 +406,28 @@ impl Master {
                 if now >= since + ABORT_GRACE && !child.is_killed() {
                     child.kill();
                 }
-            } else if !timeout.is_zero() && child.silent_for() >= timeout {
-                crate::log::critical!("WORKER TIMEOUT (pid:{})", child.pid);
+            } else if let Some(problem) = overdue(child, timeout, boot, now) {
+                crate::log::critical!("{problem}");
                 child.aborted = Some(now);
-                child.signal(Signal::SIGABRT);
+                if is_stopped(child.pid) {
+                    // It could not answer ABRT.
+                    child.kill();
+                } else {
+                    child.signal(Signal::SIGABRT);
+                }
             }
         }
     }
 
+    /// How long a worker may be silent, and how long it may take to boot; of a reload, those of the new configuration.
+    fn limits(&self) -> (Duration, Duration) {
+        let config = &self.newest().config;
+        (config.timeout, config.boot_timeout)
+    }
+
     /// The next moment at which something must be looked at, if nothing happens before.
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let timeout = self.current.config.timeout;
+        let (timeout, boot) = self.limits();
         let children = self.children.iter().filter_map(|child| {
             let leaving = match child.life {
                 Life::Leaving(until) => Some(until),
@@ -427,6 +435,9 @@ impl Master {
             };
             let beat = match child.aborted {
                 Some(since) => Some(since + ABORT_GRACE),
+                None if child.life == Life::Booting && !boot.is_zero() => {
+                    child.born.checked_add(boot)
+                }
                 None if timeout.is_zero() => None,
                 None => Some(now + timeout.saturating_sub(child.silent_for())),
             };
@@ -438,12 +449,17 @@ impl Master {
                 .filter(|_| !child.is_killed())
         });
         let parent = self.setup.parent.map(|_| now + PARENT_LOOK);
+        let recycling = self
+            .recycler
+            .deadline(&self.current.config, self.children.iter())
+            .filter(|_| self.phase.is_running());
         let respawn = self
             .respawn
             .wait_until(now)
             .filter(|_| self.phase.is_running());
         children
             .chain(self.phase.deadline())
+            .chain(recycling)
             .chain(parent)
             .chain(respawn)
             .chain(self.watcher.as_ref().and_then(Watcher::deadline))
@@ -493,7 +509,7 @@ impl Master {
 
     /// Whether a reload's workers, or those of the start, have all been ready once.
     fn prove(&mut self) {
-        if self.children.ready(self.current.generation) >= self.workers {
+        if self.children.ready(self.current.generation) >= self.current.workers.into() {
             self.current.proven = true;
         }
     }
@@ -514,27 +530,56 @@ impl Master {
             .for_each(|child| child.order(Order::Reopen));
     }
 
-    fn scale(&mut self, workers: usize) {
-        let workers = workers.clamp(1, usize::from(u16::MAX));
-        let options = self.current.options(workers);
-        for bound in &mut self.current.bound {
-            if let Err(error) = bound.fit(workers, &options) {
-                tracing::error!("no socket for another worker: {}", told(&error));
-                return;
+    /// TTIN, TTOU: a worker more or less, of the coming generation too.
+    fn scale(&mut self, by: i16) {
+        let editions = [Some(&mut self.current), self.coming.as_mut()];
+        for edition in editions.into_iter().flatten() {
+            let workers = edition.workers.saturating_add_signed(by).max(1);
+            let options = edition.options(workers.into());
+            for bound in &mut edition.bound {
+                if let Err(error) = bound.fit(workers.into(), &options) {
+                    tracing::error!("no socket for another worker: {}", told(&error));
+                    return;
+                }
             }
         }
+        self.want(|workers| workers.saturating_add_signed(by).max(1));
+    }
+
+    /// Takes the number of workers wanted, and says so.
+    fn want(&mut self, to: impl Fn(u16) -> u16) {
+        let before = self.newest().workers;
+        let editions = [Some(&mut self.current), self.coming.as_mut()];
+        for edition in editions.into_iter().flatten() {
+            edition.workers = to(edition.workers);
+        }
+        let workers = self.newest().workers;
         tracing::debug!("{workers} workers wanted");
-        self.want(workers);
+        self.tell_workers(workers, before);
     }
 
     fn rest(&mut self) {
         if self.current.config.daemon {
             tracing::info!("graceful stop of workers");
-            self.want(0);
+            self.want(|_| 0);
         } else {
             tracing::debug!("SIGWINCH ignored. Not daemonized");
         }
     }
+}
+
+/// What is wrong with a worker that should have moved by now.
+fn overdue(child: &Child, timeout: Duration, boot: Duration, now: Instant) -> Option<String> {
+    let pid = child.pid;
+    if child.life == Life::Booting && !boot.is_zero() {
+        let late = now.saturating_duration_since(child.born) >= boot;
+        return late.then(|| {
+            let boot = boot.as_secs_f64();
+            format!("WORKER TIMEOUT (pid:{pid}): not ready after {boot} s (--boot-timeout)")
+        });
+    }
+    let late = !timeout.is_zero() && child.silent_for() >= timeout;
+    late.then(|| format!("WORKER TIMEOUT (pid:{pid})"))
 }
 
 /// The line about a worker's end, Gunicorn's words.

@@ -4,11 +4,11 @@
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Instant;
 
-use super::{GRACE_MARGIN, Master};
+use super::Master;
+use super::plan::{Strategy, Wanted};
 use crate::channel::{Generation, Interface};
-use crate::config::{Bind, Config};
+use crate::config::{Bind, Config, ReloadStrategy};
 use crate::listener::{BindError, Bound, Options};
 use crate::os::privilege::Identity;
 use crate::os::process::set_title;
@@ -20,6 +20,8 @@ pub(crate) struct Edition {
     pub(crate) config: Rc<Config>,
     pub(crate) bound: Vec<Bound>,
     pub(crate) identity: Identity,
+    /// How many workers of it are wanted.
+    pub(crate) workers: u16,
     /// All its workers have been ready at once.
     pub(crate) proven: bool,
     /// What its workers have found the app to be, where it was not what they were made for.
@@ -35,11 +37,10 @@ impl Edition {
     pub(crate) fn next(
         &self,
         config: Config,
-        workers: usize,
         generation: Generation,
     ) -> Result<Self, Vec<String>> {
         let identity = identity(&config).map_err(|error| vec![error])?;
-        let options = options(&config, &identity, workers);
+        let options = options(&config, &identity, config.workers);
         let mut bound = Vec::new();
         let mut mistakes = Vec::new();
         for bind in &config.bind {
@@ -71,12 +72,29 @@ impl Edition {
         }
         Ok(Self {
             generation,
+            workers: of_config(&config),
             config: Rc::new(config),
             bound,
             identity,
             proven: false,
             interface: None,
         })
+    }
+
+    /// How it takes over.
+    pub(crate) fn strategy(&self) -> Strategy {
+        match self.config.reload_strategy {
+            ReloadStrategy::AllAtOnce => Strategy::AllAtOnce,
+            ReloadStrategy::Rolling => Strategy::Rolling(self.config.reload_batch),
+        }
+    }
+
+    /// What the plan is to know.
+    pub(crate) const fn wanted(&self) -> Wanted {
+        Wanted {
+            generation: self.generation,
+            workers: self.workers,
+        }
     }
 
     /// How new sockets of this edition are made.
@@ -111,7 +129,7 @@ impl Edition {
 }
 
 impl Master {
-    pub(super) fn reload(&mut self, now: Instant) {
+    pub(super) fn reload(&mut self) {
         if self.setup.preloaded {
             tracing::info!(
                 "The app was preloaded: its code is not read again (USR2 starts a master that does)."
@@ -125,11 +143,10 @@ impl Master {
             }
         };
         if self.coming.is_some() {
-            self.abandon_reload("another one was asked for", now);
+            self.abandon_reload("another one was asked for");
         }
         self.newest = Generation(self.newest.0 + 1);
-        let workers = config.workers;
-        match self.current.next(config, workers, self.newest) {
+        match self.current.next(config, self.newest) {
             Ok(edition) => {
                 let log = &edition.config.errorlog;
                 if let Err(error) = crate::log::reconfigure(log, edition.config.loglevel) {
@@ -143,13 +160,13 @@ impl Master {
                     tracing::error!("cannot give the logs to the workers' user: {error}");
                 }
                 self.respawn.healthy();
-                let at_rest = self.workers == 0;
+                let (before, workers) = (self.current.workers, edition.workers);
                 self.coming = Some(edition);
-                if at_rest {
+                if before == 0 {
                     // After WINCH there is no generation to go on with.
-                    self.commit_reload(now);
+                    self.commit_reload();
                 }
-                self.want(workers);
+                self.tell_workers(workers, before);
                 self.tell(|hooks, server| hooks.on_reload(server));
             }
             Err(mistakes) => {
@@ -159,11 +176,9 @@ impl Master {
         }
     }
 
-    /// The new generation takes the old one's place once all its workers are ready.
-    pub(super) fn commit_reload(&mut self, now: Instant) {
-        let all = self.workers;
-        let is_ready = |edition: &mut Edition| self.children.ready(edition.generation) >= all;
-        let Some(mut edition) = self.coming.take_if(is_ready) else {
+    /// The new generation takes the old one's place: all its workers are ready.
+    pub(super) fn commit_reload(&mut self) {
+        let Some(mut edition) = self.coming.take() else {
             return;
         };
         edition.proven = true;
@@ -175,11 +190,11 @@ impl Master {
         }
         tracing::debug!("generation {} took over", self.current.generation);
         set_title(&self.title("master"));
-        self.retire_surplus(now);
     }
 
-    /// The old generation goes on as if nothing had been asked for.
-    pub(super) fn abandon_reload(&mut self, why: &str, now: Instant) {
+    /// The old generation goes on as if nothing had been asked for. New workers that serve already leave once the slot
+    /// has an old one again.
+    pub(super) fn abandon_reload(&mut self, why: &str) {
         let Some(edition) = self.coming.take() else {
             return;
         };
@@ -192,14 +207,13 @@ impl Master {
                 before.errorlog
             );
         }
-        self.want(self.current.config.workers);
-        let until = now + GRACE_MARGIN;
-        for child in self.children.iter_mut() {
-            if child.generation == edition.generation {
-                child.dismiss(until);
-            }
-        }
+        self.tell_workers(self.current.workers, edition.workers);
     }
+}
+
+/// `--workers`, as far as there can be slots for them.
+pub(crate) fn of_config(config: &Config) -> u16 {
+    u16::try_from(config.workers).unwrap_or(u16::MAX)
 }
 
 /// `--user`, `--group`, `--initgroups`.

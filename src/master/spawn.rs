@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use super::Master;
 use super::children::Child;
+use super::plan::{Goal, Step, plan};
 use super::reload::Edition;
-use crate::channel::{Slot, WorkerContext};
+use crate::channel::{Generation, Slot, WorkerContext};
 use crate::code_files::CodeFiles;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
@@ -29,34 +30,50 @@ enum Forked {
 }
 
 impl Master {
-    /// Starts a worker for each slot that has none, as far as the pace of replacements allows.
-    pub(super) fn spawn_missing(&mut self, now: Instant) {
-        for coming in [false, true] {
-            for slot in 0..self.workers {
-                // A hook may have ended it.
-                if !self.phase.is_running() {
-                    return;
-                }
-                let Some(edition) = self.edition(coming) else {
-                    break;
-                };
-                let Ok(slot) = u16::try_from(slot).map(Slot) else {
-                    break;
-                };
-                if self.children.holds(edition.generation, slot) {
-                    continue;
-                }
-                if self.respawn.wait_until(now).is_some() {
-                    return;
-                }
-                if let Err(error) = self.spawn(slot, coming, now) {
-                    if self.respawn.failed(now) {
-                        tracing::error!("cannot start a worker: {error}; trying again");
+    /// Moves what is towards what is wanted, as far as the pace of replacements allows.
+    pub(super) fn follow_plan(&mut self, now: Instant) {
+        loop {
+            let goal = Goal {
+                current: self.current.wanted(),
+                coming: self
+                    .coming
+                    .as_ref()
+                    .map(|coming| (coming.wanted(), coming.strategy())),
+            };
+            let steps = plan(&goal, &self.children.seen());
+            if steps.contains(&Step::Commit) {
+                self.commit_reload();
+                continue;
+            }
+            for step in steps {
+                match step {
+                    Step::Commit => {}
+                    Step::Retire(pid) => self.retire(pid, now),
+                    Step::Start(slot, generation) => {
+                        if !self.start(slot, generation, now) {
+                            return;
+                        }
                     }
-                    return;
                 }
             }
+            return;
         }
+    }
+
+    /// Starts a worker; false where no other can be started now.
+    fn start(&mut self, slot: Slot, generation: Generation, now: Instant) -> bool {
+        // A hook may have ended it.
+        if !self.phase.is_running() || self.respawn.wait_until(now).is_some() {
+            return false;
+        }
+        let coming = generation != self.current.generation;
+        if let Err(error) = self.spawn(slot, coming, now) {
+            if self.respawn.failed(now) {
+                tracing::error!("cannot start a worker: {error}; trying again");
+            }
+            return false;
+        }
+        true
     }
 
     fn edition(&self, coming: bool) -> Option<&Edition> {

@@ -20,7 +20,7 @@ impl Master {
         });
         Server {
             config: &edition.config,
-            workers_wanted: self.workers,
+            workers_wanted: self.newest().workers.into(),
             worker_age: self.age,
             workers: self.children.iter().map(Child::seen).collect(),
             listeners: listeners.collect(),
@@ -65,10 +65,11 @@ impl Master {
         false
     }
 
-    /// Takes the number of workers wanted, and says so.
-    pub(super) fn want(&mut self, workers: usize) {
-        let old = std::mem::replace(&mut self.workers, workers);
-        self.tell(|hooks, server| hooks.nworkers_changed(server, workers, Some(old)));
+    /// The number of workers wanted has changed.
+    pub(super) fn tell_workers(&mut self, now: u16, before: u16) {
+        self.tell(|hooks, server| {
+            hooks.nworkers_changed(server, now.into(), Some(before.into()))
+        });
     }
 
     /// A worker has ended.

@@ -4,6 +4,7 @@
 
 pub(crate) mod abort;
 pub(crate) mod accept;
+pub(crate) mod child;
 pub(crate) mod epoll;
 pub(crate) mod fds;
 pub(crate) mod fork;

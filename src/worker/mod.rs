@@ -276,15 +276,17 @@ impl<H: Host> Worker<H> {
     /// Obeys until an order, a signal, the request limit or the master's death ends it.
     async fn until_told_to_leave(&mut self) -> Leaving {
         let service = Rc::clone(&self.service);
-        let recycle = std::pin::pin!(service.recycle());
-        let mut recycle = recycle;
+        let mut recycle = std::pin::pin!(service.recycle());
+        let mut spent = false;
         loop {
             let told = tokio::select! {
                 told = self.control.next() => told,
-                () = &mut recycle => {
+                () = &mut recycle, if !spent => {
+                    // The master starts the successor, and tells when to leave.
                     tracing::info!("Autorestarting worker after current request.");
-                    self.control.report(Report::Draining);
-                    return Leaving::Finish(self.graceful);
+                    self.control.report(Report::Spent);
+                    spent = true;
+                    continue;
                 }
             };
             if let Some(leaving) = self.obey(told) {
