@@ -289,9 +289,8 @@ fn a_worker_that_has_grown_is_let_go_by_a_hook() {
         for _ in 0..3 {
             server.get("/pid").response();
         }
-        server.wait_for_line(&format!(
-            "worker {first} has grown: leaving after 3 requests"
-        ));
+        // A thread may see the count of its own request a moment late.
+        server.wait_for_line(&format!("worker {first} has grown: leaving after "));
         server.wait_ready(2);
         until("another worker serves", patience(), || {
             text(&server, "/pid") != first
