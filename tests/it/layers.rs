@@ -17,6 +17,7 @@ const GROUND: &[&str] = &[
     "last_words",
     "listener",
     "log",
+    "news",
     "resident",
     "scoreboard",
     "websocket",
