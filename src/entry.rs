@@ -27,6 +27,9 @@ const ABOUT: &str = "A pre-fork application server for WSGI apps and Rust servic
 #[must_use]
 pub fn binary() -> Exit {
     with_sources(|sources| {
+        if let Some(exit) = upgrade(&PROGRAM, &sources) {
+            return exit;
+        }
         if cli::wants_python(&PROGRAM, &sources) {
             return become_python();
         }
@@ -211,6 +214,9 @@ impl Server {
             app: AppArgument::None,
         };
         let exit = with_sources(|sources| {
+            if let Some(exit) = upgrade(&program, &sources) {
+                return exit;
+            }
             server::run(program, sources, |_| {
                 Ok(Parts {
                     kind: String::from("tower"),
@@ -227,6 +233,15 @@ impl Server {
         });
         exit.into()
     }
+}
+
+/// The subcommand `upgrade`, where that is what the command line says.
+pub(crate) fn upgrade(program: &Program, sources: &Sources) -> Option<Exit> {
+    let wanted = cli::upgrade::asked(program, sources)?;
+    Some(match wanted {
+        Ok(wanted) => crate::upgrade::run(&wanted),
+        Err(outcome) => server::print(&outcome),
+    })
 }
 
 fn with_sources(run: impl FnOnce(Sources) -> Exit) -> Exit {

@@ -52,8 +52,8 @@ impl News {
 
     /// Tells it to whoever watches the upgrade of the master `old`.
     pub(crate) fn tell(&self, old: Pid) {
-        let told = address("self", old)
-            .and_then(|address| datagram::send(&address, &self.text()));
+        let told =
+            address("self", old).and_then(|address| datagram::send(&address, &self.text()));
         if let Err(error) = told
             && error.kind() != io::ErrorKind::ConnectionRefused
         {

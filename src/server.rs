@@ -76,19 +76,7 @@ pub(crate) fn run(
 ) -> Exit {
     let loaded = match cli::load(&program, &sources) {
         Ok(loaded) => loaded,
-        Err(outcome) => {
-            let text = outcome.to_string();
-            // Nobody is left to tell where the standard streams are gone.
-            let _ = match outcome.exit() {
-                Exit::Done => io::stdout().write_all(text.as_bytes()),
-                Exit::Config
-                | Exit::Usage
-                | Exit::WorkerBoot
-                | Exit::AppLoad
-                | Exit::Internal => io::stderr().write_all(text.as_bytes()),
-            };
-            return outcome.exit();
-        }
+        Err(outcome) => return print(&outcome),
     };
     if loaded.config.print_config {
         let _ = io::stdout().write_all(loaded.print().as_bytes());
@@ -104,6 +92,18 @@ pub(crate) fn run(
         failure.tell();
         failure.exit
     })
+}
+
+/// Prints what the command line led to, where that is no server.
+pub(crate) fn print(outcome: &cli::Outcome) -> Exit {
+    let text = outcome.to_string();
+    // Nobody is left to tell where the standard streams are gone.
+    let _ = if outcome.exit() == Exit::Done {
+        io::stdout().write_all(text.as_bytes())
+    } else {
+        io::stderr().write_all(text.as_bytes())
+    };
+    outcome.exit()
 }
 
 /// Why the server did not start; one message a mistake.

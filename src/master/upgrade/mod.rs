@@ -24,8 +24,8 @@ use crate::os::process::{Ended, set_title};
 use exec::Sockets;
 pub(crate) use standing::Standing;
 use standing::{Action, Event};
-pub(crate) use voice::{OldMaster, READY};
 use voice::{Ear, Word};
+pub(crate) use voice::{OldMaster, READY};
 
 /// The variable that lists the descriptors, separated by commas.
 pub(crate) const FDS: &str = "RGUN_FD";
@@ -215,7 +215,8 @@ impl Master {
             }
             Action::RefuseForParent(pid) => {
                 tracing::warn!("USR2 signal ignored. Parent exists (pid:{pid}).");
-                let why = format!("it is a new master itself, and the old one (pid:{pid}) lives");
+                let why =
+                    format!("it is a new master itself, and the old one (pid:{pid}) lives");
                 self.tell_news(&News::Refused(why));
             }
             Action::TellReady(pid) => {
@@ -333,7 +334,7 @@ fn how(ended: Ended) -> String {
                 Some(Exit::Usage) => " (command line)",
                 Some(Exit::WorkerBoot) => " (a worker could not boot)",
                 Some(Exit::AppLoad) => " (the app could not be loaded)",
-                Some(Exit::Done | Exit::Internal) | None => "",
+                Some(Exit::Done | Exit::Unsettled | Exit::Internal) | None => "",
             };
             format!("exited with code {code}{meaning}")
         }
