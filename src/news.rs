@@ -69,7 +69,7 @@ impl News {
 /// /proc cannot be read.
 pub(crate) fn address(process: &str, old: Pid) -> io::Result<std::os::unix::net::SocketAddr> {
     let space = std::fs::read_link(format!("/proc/{process}/ns/pid"))?;
-    datagram::abstract_name(&format!("rgun-async upgrade {old} {}", space.display()))
+    datagram::abstract_name(format!("rgun-async upgrade {old} {}", space.display()))
 }
 
 #[cfg(test)]

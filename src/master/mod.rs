@@ -277,7 +277,7 @@ impl Master {
             Action::Decline => {
                 tracing::info!("Ignored: the server is stopping.");
                 if event == Event::Upgrade {
-                    self.refuse_upgrade();
+                    Self::refuse_upgrade();
                 }
             }
             Action::Drain => self.drain_all(),

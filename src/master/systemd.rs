@@ -41,8 +41,8 @@ pub(super) fn notify(moment: Moment, standing: Standing) {
         return;
     }
     // The crate would wait for a manager that does not read, and knows no abstract names: its words, our way to send them.
-    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
-    let sent = address(&socket).and_then(|address| datagram::send(&address, &text));
+    let lines: Vec<_> = states.iter().map(ToString::to_string).collect();
+    let sent = address(&socket).and_then(|address| datagram::send(&address, &lines.join("\n")));
     if let Err(error) = sent {
         tracing::warn!("cannot notify {}: {error}", socket.display());
     }

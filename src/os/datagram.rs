@@ -67,7 +67,7 @@ impl Inbox {
                 recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut space), flags);
             let (length, sender) = match received {
                 Ok(message) => {
-                    let sender = message.cmsgs()?.find_map(sender);
+                    let sender = message.cmsgs()?.find_map(|part| sender(&part));
                     (message.bytes, sender)
                 }
                 Err(nix::errno::Errno::EAGAIN) => return Ok(None),
@@ -81,7 +81,7 @@ impl Inbox {
     }
 }
 
-fn sender(message: ControlMessageOwned) -> Option<Sender> {
+fn sender(message: &ControlMessageOwned) -> Option<Sender> {
     let ControlMessageOwned::ScmCredentials(credentials) = message else {
         return None;
     };

@@ -7,8 +7,8 @@ pub(super) enum Dance {
     Asked,
     /// There is a new master, not yet ready.
     Starting,
-    /// The new master has ended; the old one is about to say why.
-    Lost,
+    /// The new master has ended, for this reason; the old one is about to say how, with all of it cleared away.
+    Lost(Why),
     /// The new master serves, the old one has been told to finish.
     Retiring,
     /// The old one is gone; the new one is about to say that it has its names.
@@ -116,15 +116,15 @@ impl Dance {
                 Event::Ready => (Self::Retiring, Action::RetireOld),
                 Event::Refused => unchanged(Why::Refused),
                 Event::Failed => unchanged(Why::Failed),
-                Event::NewEnded => (Self::Lost, Action::Wait),
+                Event::NewEnded => (Self::Lost(Why::Failed), Action::Wait),
                 Event::OldEnded | Event::Promoted => unsettled(State::OldGone),
                 Event::Timeout => undo(Why::Late),
                 Event::Interrupted => undo(Why::Interrupted),
                 Event::Started => (self, Action::Wait),
             },
-            Self::Lost => match event {
+            Self::Lost(why) => match event {
                 Event::Failed | Event::Refused | Event::Timeout | Event::Interrupted => {
-                    unchanged(Why::Failed)
+                    unchanged(why)
                 }
                 Event::OldEnded => unsettled(State::OldGone),
                 Event::Started | Event::Ready | Event::Promoted | Event::NewEnded => {
@@ -151,7 +151,8 @@ impl Dance {
                 }
             },
             Self::Undoing { why, killed } => match event {
-                Event::NewEnded | Event::Failed => unchanged(why),
+                Event::NewEnded => (Self::Lost(why), Action::Wait),
+                Event::Failed => unchanged(why),
                 Event::OldEnded | Event::Promoted => unsettled(State::OldGone),
                 Event::Timeout if killed => unsettled(State::Stuck),
                 Event::Timeout => (Self::Undoing { why, killed: true }, Action::KillNew),
@@ -238,7 +239,7 @@ mod tests {
                 Dance::Over(Verdict::Unchanged(_)) => assert!(retired == 0),
                 Dance::Asked
                 | Dance::Starting
-                | Dance::Lost
+                | Dance::Lost(_)
                 | Dance::Retiring
                 | Dance::Promoting
                 | Dance::Undoing { .. }
@@ -265,7 +266,7 @@ mod tests {
         let events = [Event::Started, Event::Timeout, Event::Timeout];
         let why = Why::Late;
         assert_eq!(dance(events), Dance::Undoing { why, killed: true });
-        let events = events.into_iter().chain([Event::NewEnded]);
+        let events = events.into_iter().chain([Event::NewEnded, Event::Failed]);
         assert_eq!(dance(events), Dance::Over(Verdict::Unchanged(Why::Late)));
     }
 

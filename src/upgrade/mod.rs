@@ -44,7 +44,7 @@ enum UpgradeError {
 
 /// The subcommand, to its exit code; what came of it is printed.
 pub(crate) fn run(wanted: &Upgrade) -> Exit {
-    let told = match Watch::begin(wanted).and_then(Watch::to_the_end) {
+    let told = match Watch::begin(wanted).and_then(Watch::watch) {
         Ok(told) => told,
         Err(error) => Told {
             exit: Exit::Config,
@@ -87,9 +87,12 @@ impl<'a> Watch<'a> {
         let pid = old.process.pid();
         let os = |error| UpgradeError::Os(pid, error);
         let address = news::address(&pid.to_string(), pid).map_err(os)?;
-        let inbox = Inbox::open(&address).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => UpgradeError::Watched(pid),
-            _ => os(error),
+        let inbox = Inbox::open(&address).map_err(|error| {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                UpgradeError::Watched(pid)
+            } else {
+                os(error)
+            }
         })?;
         let signals = Signals::block().map_err(os)?;
         old.process.signal(Signal::SIGUSR2).map_err(os)?;
@@ -105,7 +108,7 @@ impl<'a> Watch<'a> {
         })
     }
 
-    fn to_the_end(mut self) -> Result<Told, UpgradeError> {
+    fn watch(mut self) -> Result<Told, UpgradeError> {
         let pid = self.old.process.pid();
         loop {
             if let Dance::Over(verdict) = self.dance {
@@ -154,7 +157,10 @@ impl<'a> Watch<'a> {
         if self.dance != Dance::Promoting {
             fds.push(PollFd::new(self.old.process.as_fd(), PollFlags::POLLIN));
         }
-        let new = self.new.as_ref().filter(|_| self.dance != Dance::Lost);
+        let new = self
+            .new
+            .as_ref()
+            .filter(|_| !matches!(self.dance, Dance::Lost(_)));
         fds.extend(new.map(|new| PollFd::new(new.as_fd(), PollFlags::POLLIN)));
         let timeout = self.deadline.map_or(PollTimeout::NONE, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -223,7 +229,7 @@ impl<'a> Watch<'a> {
             self.deadline = match dance {
                 // One time for both: from USR2 until it is ready.
                 Dance::Starting => self.deadline,
-                Dance::Lost | Dance::Promoting => now.checked_add(WORD),
+                Dance::Lost(_) | Dance::Promoting => now.checked_add(WORD),
                 Dance::Undoing { killed: true, .. } => now.checked_add(WORD),
                 Dance::Undoing { killed: false, .. } => {
                     let stopped = self.new.as_ref().is_some_and(|new| is_stopped(new.pid()));

@@ -68,15 +68,13 @@ impl<'a> Sockets<'a> {
             .iter()
             .map(|(fd, number)| Ok((duplicate_above(fd, floor)?, *number)))
             .collect::<io::Result<Vec<_>>>()?;
-        let place = |(fd, number): (OwnedFd, Option<RawFd>)| match number {
-            Some(number) => {
-                place(&fd, number)?;
-                Ok(number)
-            }
-            None => {
+        let place = |(fd, number): (OwnedFd, Option<RawFd>)| {
+            let Some(number) = number else {
                 keep_on_exec(&fd, true)?;
-                Ok(fd.into_raw_fd())
-            }
+                return Ok(fd.into_raw_fd());
+            };
+            place(&fd, number)?;
+            Ok(number)
         };
         moved.into_iter().map(place).collect()
     }

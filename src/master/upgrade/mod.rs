@@ -109,8 +109,8 @@ impl Master {
     }
 
     /// USR2, while the server stops.
-    pub(super) fn refuse_upgrade(&self) {
-        self.tell_news(&News::Refused(String::from("the server is stopping")));
+    pub(super) fn refuse_upgrade() {
+        tell_news(&News::Refused(String::from("the server is stopping")));
     }
 
     /// Takes in what the new master has said.
@@ -211,17 +211,17 @@ impl Master {
             Action::RefuseForChild(pid) => {
                 tracing::warn!("USR2 signal ignored. Child exists (pid:{pid}).");
                 let why = format!("there is a new master already (pid:{pid})");
-                self.tell_news(&News::Refused(why));
+                tell_news(&News::Refused(why));
             }
             Action::RefuseForParent(pid) => {
                 tracing::warn!("USR2 signal ignored. Parent exists (pid:{pid}).");
                 let why =
                     format!("it is a new master itself, and the old one (pid:{pid}) lives");
-                self.tell_news(&News::Refused(why));
+                tell_news(&News::Refused(why));
             }
             Action::TellReady(pid) => {
                 tracing::info!("The new master (pid:{pid}) is ready.");
-                self.tell_news(&News::Ready(pid));
+                tell_news(&News::Ready(pid));
             }
             Action::Fail(pid) => {
                 tracing::error!(
@@ -263,11 +263,11 @@ impl Master {
                 self.upgrade.ear = Some(ear);
                 self.upgrade.said = None;
                 self.stand(Event::Started(pid), "");
-                self.tell_news(&News::Started(pid));
+                tell_news(&News::Started(pid));
             }
             Err(error) => {
                 tracing::error!("cannot start a new master: {error}");
-                self.tell_news(&News::Failed(format!("could not be started: {error}")));
+                tell_news(&News::Failed(format!("could not be started: {error}")));
             }
         }
     }
@@ -294,7 +294,7 @@ impl Master {
             // The manager was told that the new one would go on.
             self.tell_stopping();
         }
-        self.tell_news(&News::Failed(why.to_owned()));
+        tell_news(&News::Failed(why.to_owned()));
     }
 
     fn take_over(&mut self, old: Pid) {
@@ -319,10 +319,11 @@ impl Master {
         }
         News::Promoted.tell(old);
     }
+}
 
-    fn tell_news(&self, news: &News) {
-        news.tell(nix::unistd::getpid());
-    }
+/// This master's news.
+fn tell_news(news: &News) {
+    news.tell(nix::unistd::getpid());
 }
 
 /// How a process has ended, for people.

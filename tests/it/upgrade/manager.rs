@@ -55,13 +55,13 @@ impl Manager {
         let message = recvmsg::<()>(fd, &mut slices, Some(&mut space), MsgFlags::empty())
             .expect("a message within the time");
         let length = message.bytes;
-        let pid = message
-            .cmsgs()
-            .expect("it is whole")
-            .find_map(|part| match part {
-                ControlMessageOwned::ScmCredentials(who) => Some(who.pid()),
-                _ => None,
-            });
+        let pid = message.cmsgs().expect("it is whole").find_map(|part| {
+            if let ControlMessageOwned::ScmCredentials(who) = part {
+                Some(who.pid())
+            } else {
+                None
+            }
+        });
         let text = String::from_utf8_lossy(&bytes[..length]);
         Message {
             pid: pid.expect("the kernel tells"),

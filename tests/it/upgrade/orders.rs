@@ -242,10 +242,13 @@ impl Daemon {
     #[track_caller]
     fn upgrade(&self) -> i32 {
         let old = self.pid().expect("a master");
+        let before = read(&self.log).len();
         process::signal(old, Signal::SIGUSR2);
         answer("the new master is ready", patience(), || {
             let text = fs::read_to_string(&self.log).ok()?;
-            let (_, rest) = text.rsplit_once("Started a new master (pid:")?;
+            let (_, rest) = text
+                .get(before..)?
+                .split_once("Started a new master (pid:")?;
             let new = pid_after(&format!("(pid:{rest}"), "(pid:")?;
             rest.contains(&format!("The new master (pid:{new}) is ready"))
                 .then_some(new)
