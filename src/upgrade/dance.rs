@@ -107,10 +107,11 @@ impl Dance {
                 Event::Started => (Self::Starting, Action::Wait),
                 Event::Refused => unchanged(Why::Refused),
                 Event::Failed => unchanged(Why::Failed),
-                Event::OldEnded => unsettled(State::OldGone),
+                Event::NewEnded => (Self::Lost(Why::Failed), Action::Wait),
+                Event::OldEnded | Event::Promoted => unsettled(State::OldGone),
                 Event::Timeout | Event::Interrupted => unsettled(State::Silent),
                 // Of a new master that nobody has told of.
-                Event::Ready | Event::Promoted | Event::NewEnded => (self, Action::Wait),
+                Event::Ready => (self, Action::Wait),
             },
             Self::Starting => match event {
                 Event::Ready => (Self::Retiring, Action::RetireOld),
