@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
-use super::gate::{Gate, Permit};
+use super::gate::{Attendance, Gate, Permit, Queue};
 use crate::app::{Address, Bell, Ends};
 use crate::listener::{Kind, Listener};
 use crate::os::epoll::{Epoll, Exclusive};
@@ -46,6 +46,8 @@ pub(crate) struct Acceptor {
     shared: bool,
     local: Address,
     gate: Rc<Gate>,
+    /// The worker is not done as long as this one is at work.
+    _attendance: Attendance,
     /// The system had no room the last time: said once.
     short: Cell<bool>,
     /// Made at the start: it is set when there may be no descriptor left.
@@ -94,13 +96,14 @@ impl Acceptor {
             kind,
             shared,
             local,
+            _attendance: gate.attend(),
             gate,
             short: Cell::new(false),
             timer: Timer::new()?,
         })
     }
 
-    /// Accepts until the gate closes, and then what waits in the kernel's queue, up to the cap.
+    /// Accepts until the gate closes, and then what waits in the kernel's queue, where nobody else would.
     pub(crate) async fn run(self, to: impl Take) {
         while !self.gate.is_closing() {
             if self.gate.is_full() {
@@ -135,7 +138,28 @@ impl Acceptor {
             // The host's epoll would tell of it for ever.
             let _ = exclusive.leave(self.fd.get_ref().as_fd());
         }
-        while matches!(self.accept(&to), Ok(true)) {}
+        match self.gate.queue() {
+            Some(Queue::Emptied) => self.empty_queue(&to).await,
+            Some(Queue::Left) | None => {}
+        }
+    }
+
+    /// Accepts until nobody waits any more. At the cap, or where the system has no room, it goes on when others have
+    /// ended.
+    async fn empty_queue(&self, to: &impl Take) {
+        loop {
+            self.gate.last_room().await;
+            match self.accept(to) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) if is_shortage(&error) => {
+                    self.tell_shortage(&error);
+                    self.timer.after(NO_ROOM_PAUSE).await;
+                }
+                // One that has left already.
+                Err(_) => {}
+            }
+        }
     }
 
     /// Accepts one connection; false when none waits or the cap is reached.
