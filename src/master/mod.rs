@@ -47,6 +47,8 @@ use watch::Watcher;
 const ABORT_GRACE: Duration = crate::last_words::PATIENCE;
 /// A worker cuts its own connections at `--graceful-timeout`; if it is still there this much later, it is killed.
 const GRACE_MARGIN: Duration = Duration::from_millis(500);
+/// How long a worker that did not leave in time has to say what it was at.
+const CUT_GRACE: Duration = Duration::from_secs(1);
 /// How often the master of an upgrade looks whether the old one is gone.
 const PARENT_LOOK: Duration = Duration::from_millis(500);
 /// Workers that may die in a row, none ever ready, before a start is given up.
@@ -266,7 +268,8 @@ impl Master {
             delay: self.current.config.drain_delay,
             graceful: self.current.config.graceful_timeout + GRACE_MARGIN,
         };
-        let (phase, action) = self.phase.on(event, now, patience);
+        let before = self.phase;
+        let (phase, action) = before.on(event, now, patience);
         self.phase = phase;
         match action {
             Action::Nothing => {}
@@ -274,6 +277,10 @@ impl Master {
             Action::Announce => self.announce_end(),
             Action::Drain => self.drain_all(),
             Action::Quit => self.quit_all(now),
+            Action::Cut => self
+                .children
+                .iter_mut()
+                .for_each(|child| cut(child, before, now)),
             Action::Kill => self.kill_all(),
             Action::Reload => {
                 tracing::info!("Hang up: Master");
@@ -419,8 +426,7 @@ impl Master {
                 && until <= now
                 && !child.is_killed()
             {
-                tracing::warn!("{child} did not leave in time: killed");
-                child.kill();
+                cut(child, self.phase, now);
                 continue;
             }
             if let Some(since) = child.aborted {
@@ -429,13 +435,7 @@ impl Master {
                 }
             } else if let Some(problem) = overdue(child, timeout, boot, now) {
                 crate::log::critical!("{problem}");
-                child.aborted = Some(now);
-                if is_stopped(child.pid) {
-                    // It could not answer ABRT.
-                    child.kill();
-                } else {
-                    child.signal(Signal::SIGABRT);
-                }
+                abort(child, now);
             }
         }
     }
@@ -450,9 +450,10 @@ impl Master {
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let (timeout, boot) = self.limits();
         let children = self.children.iter().filter_map(|child| {
-            let leaving = match child.life {
-                Life::Leaving(until) => Some(until),
-                Life::Booting | Life::Ready => None,
+            let leaving = match (child.life, child.aborted) {
+                (Life::Leaving(until), None) => Some(until),
+                (Life::Leaving(_), Some(since)) => Some(since + CUT_GRACE),
+                (Life::Booting | Life::Ready, _) => None,
             };
             let beat = match child.aborted {
                 Some(since) => Some(since + ABORT_GRACE),
@@ -599,6 +600,38 @@ impl Master {
         } else {
             tracing::debug!("SIGWINCH ignored. Not daemonized");
         }
+    }
+}
+
+/// The time of a worker that was told to leave is over: it says what it was at, and ends. In a quick stop there is no
+/// time for that.
+fn cut(child: &mut Child, phase: Phase, now: Instant) {
+    let patient = match (phase, child.aborted) {
+        (Phase::Stopping(_), None) => false,
+        (Phase::Running | Phase::Announcing(_) | Phase::Draining(_), None) => true,
+        (_, Some(since)) if now < since + CUT_GRACE => return,
+        (_, Some(_)) => false,
+    };
+    if child.is_killed() {
+        return;
+    }
+    if patient {
+        tracing::warn!("{child} did not leave in time: aborted");
+        abort(child, now);
+    } else {
+        tracing::warn!("{child} did not leave in time: killed");
+        child.kill();
+    }
+}
+
+/// Has it report what it is doing, and end.
+fn abort(child: &mut Child, now: Instant) {
+    child.aborted = Some(now);
+    if is_stopped(child.pid) {
+        // It could not answer ABRT.
+        child.kill();
+    } else {
+        child.signal(Signal::SIGABRT);
     }
 }
 

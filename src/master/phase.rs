@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// How long workers have for a quick stop, and what is left of a graceful one once somebody loses patience.
 const QUICK: Duration = Duration::from_secs(2);
 
+/// How long workers that did not leave in time have to say what they were at.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What happened, as far as the phases care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -59,6 +62,8 @@ pub(crate) enum Action {
     Drain,
     /// Stop listening; all workers leave.
     Quit,
+    /// Who is left says what it is at, and ends.
+    Cut,
     /// Kill who is left.
     Kill,
     /// Start a new generation.
@@ -128,7 +133,7 @@ impl Phase {
                     (Self::Stopping(until.min(now + QUICK)), Action::Quit)
                 }
                 Event::Reopen => (self, Action::Reopen),
-                Event::Deadline => (Self::Stopping(now), Action::Kill),
+                Event::Deadline => (Self::Stopping(now + LAST_WORDS), Action::Cut),
                 Event::Empty => (self, Action::Exit),
                 Event::Drain => (self, Action::Nothing),
                 Event::Reload | Event::Upgrade | Event::More | Event::Fewer | Event::Rest => {
@@ -200,7 +205,7 @@ mod tests {
     ];
 
     #[test]
-    fn term_drains_for_the_graceful_timeout_and_then_kills() {
+    fn term_drains_for_the_graceful_timeout_then_cuts_and_then_kills() {
         let now = Instant::now();
         let (phase, action) = Phase::Running.on(Event::Drain, now, AT_ONCE);
         assert_eq!(
@@ -209,7 +214,12 @@ mod tests {
         );
         let later = now + GRACEFUL;
         let (phase, action) = phase.on(Event::Deadline, later, AT_ONCE);
-        assert_eq!((phase, action), (Phase::Stopping(later), Action::Kill));
+        assert_eq!(
+            (phase, action),
+            (Phase::Stopping(later + LAST_WORDS), Action::Cut)
+        );
+        let (phase, action) = phase.on(Event::Deadline, later + LAST_WORDS, AT_ONCE);
+        assert_eq!(action, Action::Kill);
         assert_eq!(phase.on(Event::Empty, later, AT_ONCE).1, Action::Exit);
     }
 
