@@ -233,16 +233,17 @@ impl Server {
 
 /// From now on TERM is a stop like any later one. Who only checks or shows something has not succeeded by it.
 pub(crate) fn leave_on_term() {
-    let only_looks = |word: OsString| {
-        ["--check-config", "--print-config"]
-            .iter()
-            .any(|flag| word == *flag)
-    };
-    if !std::env::args_os().any(only_looks)
+    if !only_looks()
         && let Err(error) = crate::os::signal::leave_on_term()
     {
         eprintln!("Error: cannot take the signal TERM: {error}");
     }
+}
+
+/// Whether this process does not serve.
+fn only_looks() -> bool {
+    let flags = ["--check-config", "--print-config"];
+    std::env::args_os().any(|word| flags.iter().any(|flag| word == *flag))
 }
 
 fn with_sources(run: impl FnOnce(Sources) -> Exit) -> Exit {
@@ -272,8 +273,10 @@ fn arguments() -> Vec<OsString> {
 
 /// Replaces this process by an interpreter that serves the same command line; returns only when there is none.
 fn become_python() -> Exit {
-    // A TERM in between is the interpreter's.
-    let _ = crate::os::signal::keep_term_for_exec();
+    if !only_looks() {
+        // A TERM in between is the interpreter's. Without this it would end the process by the signal.
+        let _ = crate::os::signal::keep_term_for_exec();
+    }
     let error = crate::trampoline::exec(&arguments());
     eprintln!("Error: {error}");
     Exit::Config
