@@ -17,7 +17,9 @@ impl Master {
         let mut waiting = Vec::new();
         for url in self.divided() {
             self.grow(&url, leaving);
-            let plan = hand_over(&self.sockets(&url), &self.servers(&url, leaving));
+            let mut sockets = self.sockets(&url);
+            sockets.retain(|socket| !self.is_expected(&url, *socket));
+            let plan = hand_over(&sockets, &self.servers(&url, leaving));
             let mut given = Vec::new();
             for (socket, takers) in plan.give {
                 if takers.into_iter().any(|pid| self.give(&url, socket, pid)) {
@@ -42,9 +44,13 @@ impl Master {
         if self.has_other_master() {
             return true;
         }
+        let editions = || [Some(&self.current), self.coming.as_ref()];
+        let stays = |id: &SocketId| {
+            let mut editions = editions().into_iter().flatten();
+            editions.all(|edition| edition.bound.iter().any(|bound| bound.ids().contains(id)))
+        };
         let child = self.children.iter().find(|child| child.pid == pid);
-        let ids: Vec<_> = self.current.bound.iter().flat_map(Bound::ids).collect();
-        child.is_some_and(|child| child.serves.iter().all(|id| ids.contains(id)))
+        child.is_some_and(|child| child.serves.iter().all(stays))
     }
 
     /// An upgrade is under way: there is another master with the same sockets.
@@ -62,6 +68,20 @@ impl Master {
             .filter(|bound| bound.is_per_slot() || bound.ids().len() > 1)
             .map(|bound| bound.url().to_owned())
             .collect()
+    }
+
+    /// At the start a socket waits for its own worker, which is about to be ready like all others.
+    fn is_expected(&self, url: &str, socket: SocketId) -> bool {
+        let editions = [Some(&self.current), self.coming.as_ref()];
+        let starting = editions
+            .into_iter()
+            .flatten()
+            .find(|edition| edition.bound.iter().any(|bound| bound.url() == url))
+            .is_some_and(|edition| !edition.proven);
+        let mut children = self.children.iter();
+        starting
+            && children
+                .any(|child| child.life == Life::Booting && child.serves.contains(&socket))
     }
 
     fn sockets(&self, url: &str) -> Vec<SocketId> {

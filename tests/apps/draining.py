@@ -16,11 +16,13 @@ def lines(count, ms):
 
 
 def app(environ, start_response):
-    """`/sleep?ms=`, `/events?count=&ms=`, `/pid`"""
+    """`/sleep?ms=`, `/stuck?ms=`, `/events?count=&ms=`"""
     asked = query(environ["QUERY_STRING"])
     if environ["PATH_INFO"] == "/events":
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         return lines(int(asked["count"]), int(asked["ms"]))
+    if environ["PATH_INFO"] == "/stuck":
+        print("in the app", flush=True)
     time.sleep(int(asked.get("ms", 0)) / 1000)
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])

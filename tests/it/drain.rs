@@ -242,7 +242,8 @@ fn a_kept_connection_whose_next_request_crosses_the_drain_is_answered() {
         for client in &mut clients {
             let answer = client.response();
             assert_eq!(answer.status(), 200, "{driver}");
-            assert!(answer.says_close(), "{driver}");
+            // Whether it says so or not: what woke the worker first is chance.
+            assert!(client.closes_within(patience()), "{driver}");
         }
         server.assert_exits(0).within(patience());
     }
@@ -272,15 +273,13 @@ fn long_answers_are_finished_and_endless_ones_cut_at_the_graceful_timeout() {
 #[test]
 fn a_request_that_a_worker_is_stuck_in_is_logged_when_it_is_cut() {
     let server = on("sync").args(["--graceful-timeout", "1"]).start();
-    let stuck = server.get("/sleep?ms=600000").in_background();
-    until("the request is in the app", patience(), || {
-        server.get("/").try_response().is_err() || process::established(server.port()).len() > 1
-    });
+    let stuck = server.get("/stuck?ms=600000").in_background();
+    server.wait_for_output("in the app", 1);
     server.signal(Signal::SIGTERM);
     server.wait_for_line("did not leave in time: aborted");
     server.assert_exits(0).within(patience());
     server.wait_for_line("Requests in flight: 1");
-    server.wait_for_line("GET /sleep?ms=600000 from 127.0.0.1, for ");
+    server.wait_for_line("GET /stuck?ms=600000 from 127.0.0.1, for ");
     assert!(stuck.try_response().is_err());
 }
 
