@@ -155,7 +155,9 @@ impl Master {
                 }
                 continue;
             }
-            others.iter_mut().for_each(|other| other.follow(first));
+            for other in others {
+                other.follow(first);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod recycle;
 mod reload;
 mod respawn;
 mod spawn;
+mod stop;
 mod tell;
 mod upgrade;
 mod watch;
@@ -31,7 +32,6 @@ use crate::config::Config;
 use crate::error::Exit;
 use crate::hooks;
 use crate::listener::Bound;
-use crate::os::child::is_stopped;
 use crate::os::fork::Hooks;
 use crate::os::process::{Ended, set_title};
 use crate::os::signal::Signals;
@@ -41,14 +41,13 @@ use event::Happened;
 use phase::{Action, Event, Patience, Phase};
 use recycle::Recycler;
 use respawn::Respawn;
+use stop::{CUT_GRACE, abort, cut};
 use watch::Watcher;
 
 /// How long a silent worker has to answer ABRT before KILL.
 const ABORT_GRACE: Duration = crate::last_words::PATIENCE;
 /// A worker cuts its own connections at `--graceful-timeout`; if it is still there this much later, it is killed.
 const GRACE_MARGIN: Duration = Duration::from_millis(500);
-/// How long a worker that did not leave in time has to say what it was at.
-const CUT_GRACE: Duration = Duration::from_secs(1);
 /// How often the master of an upgrade looks whether the old one is gone.
 const PARENT_LOOK: Duration = Duration::from_millis(500);
 /// Workers that may die in a row, none ever ready, before a start is given up.
@@ -490,39 +489,6 @@ impl Master {
 
     // ----- stopping -----
 
-    /// Everybody is told that the end is near.
-    fn announce_end(&mut self) {
-        let delay = self.current.config.drain_delay.as_secs_f64();
-        tracing::info!("Draining in {delay} s (--drain-delay)");
-        if self.coming.is_some() {
-            self.abandon_reload("the server is about to stop");
-        }
-        self.children
-            .iter()
-            .for_each(|child| child.order(Order::Announce));
-    }
-
-    fn drain_all(&mut self) {
-        self.coming = None;
-        // The last words on whose the queues are.
-        self.hand_over(&[]);
-        let waits = self.current.bound.iter().any(Bound::has_queue);
-        let order = if self.has_other_master() {
-            Order::Retire
-        } else {
-            Order::Drain
-        };
-        self.close_listeners();
-        let until = self.phase.deadline().unwrap_or_else(Instant::now);
-        for child in self.children.iter_mut() {
-            match child.life {
-                // Nobody waits for it.
-                Life::Booting if !waits => child.dismiss(until),
-                Life::Booting | Life::Ready | Life::Leaving(_) => child.leave(order, until),
-            }
-        }
-    }
-
     fn quit_all(&mut self, now: Instant) {
         self.coming = None;
         self.close_listeners();
@@ -600,38 +566,6 @@ impl Master {
         } else {
             tracing::debug!("SIGWINCH ignored. Not daemonized");
         }
-    }
-}
-
-/// The time of a worker that was told to leave is over: it says what it was at, and ends. In a quick stop there is no
-/// time for that.
-fn cut(child: &mut Child, phase: Phase, now: Instant) {
-    let patient = match (phase, child.aborted) {
-        (Phase::Stopping(_), None) => false,
-        (Phase::Running | Phase::Announcing(_) | Phase::Draining(_), None) => true,
-        (_, Some(since)) if now < since + CUT_GRACE => return,
-        (_, Some(_)) => false,
-    };
-    if child.is_killed() {
-        return;
-    }
-    if patient {
-        tracing::warn!("{child} did not leave in time: aborted");
-        abort(child, now);
-    } else {
-        tracing::warn!("{child} did not leave in time: killed");
-        child.kill();
-    }
-}
-
-/// Has it report what it is doing, and end.
-fn abort(child: &mut Child, now: Instant) {
-    child.aborted = Some(now);
-    if is_stopped(child.pid) {
-        // It could not answer ABRT.
-        child.kill();
-    } else {
-        child.signal(Signal::SIGABRT);
     }
 }
 

@@ -407,6 +407,18 @@ fn a_reload_moves_clients_to_the_new_worker() {
 }
 
 #[test]
+fn an_upgrade_moves_clients_to_the_new_master() {
+    let server = on("asyncio");
+    let guest = Guest::at(&server, "/echo");
+    server.signal(Signal::SIGUSR2);
+    server.wait_ready(2);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(guest.code(), "1012");
+    server.assert_exits(0).within(secs(10));
+    play(&server, "choose");
+}
+
+#[test]
 fn a_drain_does_not_wait_for_a_client_that_does_not_answer() {
     let server = websockets(&["--graceful-timeout", "2"]);
     let mut frames = Frames::open(&server, "/echo");
