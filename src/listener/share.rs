@@ -183,13 +183,11 @@ mod tests {
                 match random(4) {
                     0 => {
                         let workers = 1 + random(6);
-                        let serves = own(random(workers), workers, all.len())
-                            .map(|index| all[index])
-                            .collect();
+                        let mine = own(random(workers), workers, all.len());
                         servers.push(Server {
                             id: age,
                             stays: true,
-                            serves,
+                            serves: mine.map(|index| all[index]).collect(),
                             adopting: vec![],
                         });
                     }
