@@ -150,10 +150,12 @@ impl Exchange {
 
     /// `send(message)`.
     pub(super) fn send(self: &Rc<Self>, message: &Ref) -> PyResult<Ref> {
-        match &self.dialogue {
+        let sent = match &self.dialogue {
             Some(dialogue) => dialogue.send(self, message),
             None => self.send_http(message),
-        }
+        };
+        self.asgi.write_overdue()?;
+        sent
     }
 
     fn send_http(self: &Rc<Self>, message: &Ref) -> PyResult<Ref> {

@@ -95,6 +95,29 @@ impl Turns {
         Ok(Some(ended))
     }
 
+    /// Lets the runtime run until it has nothing left to do, without waiting.
+    fn spin(&self) -> PyResult<()> {
+        let mut rounds = 0;
+        // Always woken, so that the runtime polls its driver and never waits in it.
+        self.run(|cx| {
+            if rounds > 0 && (rounds >= ROUNDS || !is_runnable()) {
+                return Poll::Ready(());
+            }
+            rounds += 1;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .map(drop)
+    }
+
+    /// A turn within a step of the app's, for answers that have waited long enough.
+    pub(super) fn aside(&self, py: Python<'_>) -> PyResult<()> {
+        let coming = self.board.step_aside();
+        let turned = self.spin();
+        self.board.settle(py, coming);
+        turned
+    }
+
     /// Whether Python's own epoll has something.
     fn poll_python(&self, cx: &mut Context<'_>) -> bool {
         // Registered within the runtime, so here.
@@ -216,17 +239,7 @@ impl Turns {
 
     /// Lets the runtime run until it has nothing left to do.
     fn turn(&self) -> PyResult<()> {
-        let mut rounds = 0;
-        // Always woken, so that the runtime polls its driver and never waits in it.
-        self.run(|cx| {
-            if rounds > 0 && (rounds >= ROUNDS || !is_runnable()) {
-                return Poll::Ready(());
-            }
-            rounds += 1;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .map(drop)
+        self.spin()
     }
 
     /// After a turn: whether there is to be another one soon.
