@@ -355,9 +355,9 @@ fn answers_of_tasks_that_go_on_together_are_written_as_they_come() {
         let home = rgun.directory();
         let server = rgun.chdir(home).start();
         let mut clients: Vec<_> = (0..WAITING).map(|_| server.connect()).collect();
-        clients
-            .iter_mut()
-            .for_each(|client| client.send_get("/wait"));
+        for client in &mut clients {
+            client.send_get("/wait");
+        }
         until("all wait", patience(), || {
             server.get("/count").response().text() == WAITING.to_string()
         });
