@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use pyo3::prelude::*;
 
 use super::hub::Hub;
 use super::pipe::{Pipe, Room, Side, Taken};
+use crate::app::Line;
 use crate::app::python::reply::{Outcome, Reply};
 use crate::app::python::wsgi::{
     AppFailed, ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source, before_start, failed,
@@ -25,14 +27,16 @@ pub(super) struct Output {
     hub: Rc<Hub>,
     reply: RefCell<Option<Reply>>,
     pipe: RefCell<Option<Rc<Outgoing>>>,
+    line: Line,
 }
 
 impl Output {
-    pub(super) fn new(hub: Rc<Hub>, reply: Reply) -> Self {
+    pub(super) fn new(hub: Rc<Hub>, reply: Reply, line: Line) -> Self {
         Self {
             hub,
             reply: RefCell::new(Some(reply)),
             pipe: RefCell::new(None),
+            line,
         }
     }
 
@@ -145,6 +149,11 @@ impl Sink for Output {
             }
         };
         self.send(&pipe, chunk).map(drop)
+    }
+
+    fn hint(&self, fields: HeaderMap) {
+        // A hint that cannot be sent is no loss.
+        let _ = self.line.inform(StatusCode::EARLY_HINTS, &fields);
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use pyo3::prelude::*;
 
 use super::Shared;
@@ -161,6 +162,13 @@ impl Sink for Output {
         };
         self.send(&pipe, chunk, false);
         Ok(())
+    }
+
+    fn hint(&self, fields: HeaderMap) {
+        self.shared.end_if_forked(self.py);
+        if let Some(reply) = &*self.reply.borrow() {
+            reply.hint(fields);
+        }
     }
 }
 

@@ -15,7 +15,9 @@ use super::output::{Closing, Output};
 use super::pool::Seat;
 use super::reply::{Delivery, Reply};
 use crate::app::Origin;
-use crate::app::python::wsgi::{Answer, AppFailed, Given, Input, Multithread, Wsgi, failed};
+use crate::app::python::wsgi::{
+    Answer, AppFailed, Given, Input, Multithread, Outlet, Wsgi, failed,
+};
 use crate::app::python::{object, shared, traceback};
 use crate::config::LogTarget;
 use crate::error::AnyError;
@@ -212,9 +214,9 @@ fn run(
     output: &Rc<Output>,
 ) -> Result<(), AnyError> {
     let context = wsgi.context()?;
-    let sink = Rc::clone(output);
+    let sink: Rc<Output> = Rc::clone(output);
     let ran = context.run(|| -> Result<_, AnyError> {
-        match wsgi.call(parts, origin, Given::Gathered(input), Some(sink))? {
+        match wsgi.call(parts, origin, Given::Gathered(input), Outlet::Sink(sink))? {
             Answer::Whole(response) => {
                 let (head, body) = response.into_parts();
                 let whole = body.into_whole().ok_or(AppFailed::Abandoned)?;
