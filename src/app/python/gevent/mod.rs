@@ -29,6 +29,7 @@ use self::hub::Hub;
 use self::output::Output;
 use self::turns::Turns;
 use super::counted::counted;
+use super::named::Named;
 use super::reply::{Awaited, Outcome, Reply, reply};
 use super::wsgi::{Answer, Given, Input, Multithread, Outlet, PyBody, Wsgi, failed, refused};
 use super::{Interpreter, cstr, load};
@@ -321,7 +322,7 @@ impl Inner {
             Awaiting::Gathered(_) => None,
         };
         if let Err(error) = self.run(&mut job.parts, &job.origin, job.input, &output) {
-            output.answer(Err(error));
+            output.fail(error, &Named::of(&job.parts));
         }
         // The app may still hold it, say in the cycle of an exception: then the client would wait to send the rest.
         if let Some(body) = body {
@@ -345,7 +346,7 @@ impl Inner {
         let sink: Rc<Output> = Rc::clone(output);
         let ran = context.run(|| -> Result<(), AnyError> {
             match self.wsgi.call(parts, origin, input, Outlet::Sink(sink))? {
-                Answer::Whole(response) => output.answer(Ok(response)),
+                Answer::Whole(response) => output.answer(response),
                 Answer::File(head, file) => output.file(head, file),
                 Answer::Stream(head, source) => output.stream(Some(head), source),
                 Answer::Rest(source) => output.stream(None, source),

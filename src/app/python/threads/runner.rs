@@ -13,8 +13,9 @@ use pyo3::types::PyDict;
 use super::Shared;
 use super::output::{Closing, Output};
 use super::pool::Seat;
-use super::reply::{Delivery, Reply};
+use super::reply::Reply;
 use crate::app::Origin;
+use crate::app::python::named::Named;
 use crate::app::python::wsgi::{
     Answer, AppFailed, Given, Input, Multithread, Outlet, Wsgi, failed,
 };
@@ -201,7 +202,7 @@ impl Threads {
         let py = wsgi.py();
         let output = Output::new(py, Arc::clone(&self.shared), Arc::clone(seat), job.reply);
         if let Err(error) = run(wsgi, &mut job.parts, &job.origin, job.input, &output) {
-            output.answer(Err(error));
+            output.fail(error, &Named::of(&job.parts));
         }
     }
 }
@@ -220,8 +221,7 @@ fn run(
             Answer::Whole(response) => {
                 let (head, body) = response.into_parts();
                 let whole = body.into_whole().ok_or(AppFailed::Abandoned)?;
-                let response = http::Response::from_parts(head, Delivery::Whole(whole));
-                output.answer(Ok(response));
+                output.whole(http::Response::from_parts(head, ()), whole);
             }
             Answer::File(head, file) => return Ok(Some((head, file))),
             Answer::Stream(head, source) => output.stream(Some(head), source),

@@ -25,6 +25,7 @@ use self::environ::{EnvironError, Environs, Setting};
 use self::exchange::{Lease, Pool};
 use self::file::Kinds;
 use self::input::Files;
+use super::named::Named;
 use super::object::{self, Context, Ref};
 use super::traceback;
 use crate::app::{BodyError, Origin};
@@ -176,7 +177,7 @@ impl Wsgi {
         {
             return Ok(Answer::Whole(response));
         }
-        Ok(self.stream(Returned::new(returned), lease)?)
+        Ok(self.stream(Returned::new(returned, Named::of(parts)), lease)?)
     }
 
     /// An iterable of any kind.
