@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {
-        let uri = Uri::from_maybe_shared("/caf\u{e9}".as_bytes().to_vec()).unwrap();
+        let uri = Uri::try_from("/caf\u{e9}".as_bytes()).unwrap();
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.uri = uri;
         assert_eq!(Named::of(&parts).to_string(), "GET /caf\\xc3\\xa9");

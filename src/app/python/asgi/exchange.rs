@@ -84,8 +84,8 @@ pub(in crate::app::python) struct Exchange {
     /// What the request's headers were in: the response's have room there.
     pub(super) room: RefCell<HeaderMap>,
     presence: Cell<Presence>,
-    /// There if a WebSocket is asked for.
-    dialogue: Option<Dialogue>,
+    /// There if a WebSocket is asked for. Apart, as few do: glibc is slow with blocks of more than 1 KiB.
+    dialogue: Option<Box<Dialogue>>,
     input: RefCell<Input>,
     output: RefCell<Output>,
     /// Futures of those who wait in `receive()`, and in `send()`.
@@ -127,7 +127,7 @@ impl Exchange {
             request: OnceCell::new(),
             room: RefCell::default(),
             presence: Cell::new(Presence::Here),
-            dialogue,
+            dialogue: dialogue.map(Box::new),
             input: RefCell::new(input),
             output: RefCell::default(),
             receivers: Waiting::default(),

@@ -138,7 +138,7 @@ impl Output {
                 context: context.into_away(),
             }),
         };
-        self.answer(head.with(Delivery::Sent(sent)));
+        self.answer(head.with(Delivery::Sent(Box::new(sent))));
     }
 
     /// Puts a chunk in, then waits while the pipe is full, unless `at_once`.

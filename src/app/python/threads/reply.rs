@@ -21,7 +21,7 @@ pub(super) enum Delivery {
     /// The thread goes on making it.
     Fed(Fed),
     /// A file, which the server reads.
-    Sent(Sent),
+    Sent(Box<Sent>),
 }
 
 impl From<Delivery> for PyBody {
@@ -29,7 +29,7 @@ impl From<Delivery> for PyBody {
         match delivery {
             Delivery::Whole(bytes) => Self::whole(bytes),
             Delivery::Fed(fed) => Self::fed(fed),
-            Delivery::Sent(sent) => Self::fed(sent),
+            Delivery::Sent(sent) => Self::fed(*sent),
         }
     }
 }
