@@ -45,6 +45,7 @@ use self::port::Ports;
 use self::scope::Scopes;
 use self::turns::Turns;
 use super::counted::counted;
+use super::named::Named;
 use super::object::{self, Ref};
 use super::{Interpreter, gil, load};
 use crate::app::{App, Bell, Body, BootError, Host, Line, Origin};
@@ -331,6 +332,8 @@ impl Inner {
     ) -> PyResult<()> {
         let scope = self.scopes.make(parts, origin, facts.trailers)?;
         exchange.settle_scope(&scope)?;
+        // Once, as this is called once.
+        drop(exchange.request.set(Named::take(parts)));
         parts.headers.clear();
         exchange.room.replace(std::mem::take(&mut parts.headers));
         let scope = scope.into_any();
