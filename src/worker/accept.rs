@@ -33,6 +33,9 @@ const PATIENCE: [Duration; 4] = [
 /// How long nothing is accepted after the system had no room for a connection.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 
+/// The most connections that are accepted at a time.
+const MOST: usize = 64;
+
 /// The signal by which one worker calls another: ignored by default, so a stray one harms nobody.
 pub(crate) const CALL: Signal = Signal::SIGURG;
 
@@ -48,6 +51,9 @@ pub(crate) struct Acceptor {
     gate: Rc<Gate>,
     /// The worker is not done as long as this one is at work.
     _attendance: Attendance,
+    /// How many to accept at a time: one more call of accept(2) is dear where connections come one by one, and a busy worker
+    /// that accepts one each time it looks at its sockets is slow to see the last of many.
+    batch: Cell<usize>,
     /// The system had no room the last time: said once.
     short: Cell<bool>,
     /// Made at the start: it is set when there may be no descriptor left.
@@ -98,6 +104,7 @@ impl Acceptor {
             local,
             _attendance: gate.attend(),
             gate,
+            batch: Cell::new(1),
             short: Cell::new(false),
             timer: Timer::new()?,
         })
@@ -125,7 +132,7 @@ impl Acceptor {
                     }
                 }
             }
-            if let Err(error) = self.accept(&to)
+            if let Err(error) = self.accept_some(&to)
                 && is_shortage(&error)
             {
                 self.tell_shortage(&error);
@@ -160,6 +167,23 @@ impl Acceptor {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Accepts connections while there are some that are not better left to others: twice as many as the last time if there
+    /// were as many then, else one.
+    fn accept_some(&self, to: &impl Take) -> io::Result<()> {
+        let batch = self.batch.get();
+        for accepted in 0..batch {
+            if accepted > 0 && self.shared && self.gate.row().above_fair_share().is_some() {
+                return Ok(());
+            }
+            if !self.accept(to)? {
+                self.batch.set(1);
+                return Ok(());
+            }
+        }
+        self.batch.set(MOST.min(batch * 2));
+        Ok(())
     }
 
     /// Accepts one connection; false when none waits or the cap is reached.

@@ -13,6 +13,7 @@ mod asgi_loop;
 mod boot;
 mod colours;
 mod drain;
+mod early_hints;
 mod faults;
 mod frameworks;
 mod gunicorn_conf;
