@@ -26,6 +26,7 @@ const ABOUT: &str = "A pre-fork application server for WSGI apps and Rust servic
 /// The `rgun-async` program: reads the command line of this process and serves until a signal ends it.
 #[must_use]
 pub fn binary() -> Exit {
+    leave_on_term();
     with_sources(|sources| {
         if let Some(exit) = upgrade(&PROGRAM, &sources) {
             return exit;
@@ -213,6 +214,7 @@ impl Server {
             about: Box::leak(self.about.into_boxed_str()),
             app: AppArgument::None,
         };
+        leave_on_term();
         let exit = with_sources(|sources| {
             if let Some(exit) = upgrade(&program, &sources) {
                 return exit;
@@ -244,6 +246,22 @@ pub(crate) fn upgrade(program: &Program, sources: &Sources) -> Option<Exit> {
     })
 }
 
+/// From now on TERM is a stop like any later one. Who only checks or shows something has not succeeded by it.
+pub(crate) fn leave_on_term() {
+    if !only_looks()
+        && let Err(error) = crate::os::signal::leave_on_term()
+    {
+        eprintln!("Error: cannot take the signal TERM: {error}");
+    }
+}
+
+/// Whether this process does not serve.
+fn only_looks() -> bool {
+    let flags = ["--check-config", "--print-config"];
+    cli::upgrade::is_asked(std::env::args_os())
+        || std::env::args_os().any(|word| flags.iter().any(|flag| word == *flag))
+}
+
 fn with_sources(run: impl FnOnce(Sources) -> Exit) -> Exit {
     match Sources::of_process() {
         Ok(sources) => run(sources),
@@ -271,6 +289,10 @@ fn arguments() -> Vec<OsString> {
 
 /// Replaces this process by an interpreter that serves the same command line; returns only when there is none.
 fn become_python() -> Exit {
+    if !only_looks() {
+        // A TERM in between is the interpreter's. Without this it would end the process by the signal.
+        let _ = crate::os::signal::keep_term_for_exec();
+    }
     let error = crate::trampoline::exec(&arguments());
     eprintln!("Error: {error}");
     Exit::Config

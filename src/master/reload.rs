@@ -49,9 +49,7 @@ impl Edition {
         let binds: &[Bind] = if self.of_manager { &[] } else { &config.bind };
         for bind in binds {
             let opened = match self.find(bind, &config) {
-                Some(same) => same
-                    .share()
-                    .map_err(|error| format!("cannot keep {}: {error}", same.url())),
+                Some(same) => Ok(same.share()),
                 None => Bound::open(bind, &options).map_err(|error| told(&error)),
             };
             match opened {
@@ -69,7 +67,7 @@ impl Edition {
         // What a socket manager gave is not in the configuration and stays.
         if self.of_manager {
             for given in &self.bound {
-                bound.push(given.share().map_err(|error| vec![error.to_string()])?);
+                bound.push(given.share());
             }
         }
         Ok(Self {
