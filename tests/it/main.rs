@@ -34,5 +34,6 @@ mod signals;
 mod slow;
 mod stacks;
 mod threads;
+mod upgrade;
 mod websocket;
 mod wsgi_bad_apps;
