@@ -97,6 +97,14 @@ settings! {
         worker_connections: usize as Whole<usize, 1, 1_000_000> = 1000,
             ["--worker-connections"] COUNT, on_reload NewWorkers;
 
+        /// How long nobody of those who wait at `worker_connections` may get a place, until they are answered with 503; 0 is
+        /// for ever.
+        ///
+        /// Before, connections that serve nobody are closed to make room: those idle between requests, those that have sent
+        /// nothing for a second, half a head or half a body (408). With 0 none is closed for it either.
+        overload_timeout: Duration as Seconds = seconds(3),
+            ["--overload-timeout"] SECONDS, on_reload NewWorkers;
+
         /// Threads that a gthread worker has from its start. More than 1 makes gthread of sync, and of auto for a WSGI app.
         threads: usize as Whole<usize, 1, 10_000> = 1,
             ["--threads"] COUNT, on_reload NewWorkers;

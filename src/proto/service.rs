@@ -19,6 +19,7 @@ use pin_project_lite::pin_project;
 use super::guard::Refusal;
 use super::http::HttpService;
 use super::io::Wire;
+use super::page;
 use super::reply::{Exchange, Reply};
 use crate::app::{App, Body, Line, Origin, Scheme};
 use crate::error::chain;
@@ -80,6 +81,9 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
                 log.begin(&parts, wire.watch().ends(), scheme)
             }),
         };
+        if wire.watch().is_refused() {
+            return Answer::page(page::no_room(), exchange);
+        }
         let scheme = match scheme {
             Ok(scheme) => scheme,
             Err(refusal) => return Answer::page(exchange.refuse(refusal), exchange),

@@ -23,7 +23,7 @@ use crate::proto::{HttpService, Stream};
 use accept::{Acceptor, Take};
 use code::Code;
 use control::{Control, Told};
-use gate::{Gate, Permit};
+use gate::{Gate, Permit, Spare};
 
 /// How often the heartbeat file is touched; more often where `--timeout` is short.
 const BEAT: Duration = Duration::from_secs(1);
@@ -241,7 +241,9 @@ impl<H: Host> Worker<H> {
         worker.host.spawn(worker.service.send_late());
         for listener in listeners {
             let bell = worker.host.bell();
-            let acceptor = Acceptor::new(listener, epoll, bell, Rc::clone(&worker.gate))?;
+            let gate = Rc::clone(&worker.gate);
+            let patience = config.overload_timeout;
+            let acceptor = Acceptor::new(listener, epoll, bell, gate, patience)?;
             let to = To {
                 host: Rc::clone(&worker.host),
                 service: Rc::clone(&worker.service),
@@ -446,5 +448,17 @@ impl<H: Host> Take for To<H> {
             connection.await;
             drop(permit);
         });
+    }
+
+    fn refuse(&self, stream: Stream, ends: Ends, spare: Spare) {
+        let connection = self.service.refuse(stream, ends);
+        self.host.spawn(async move {
+            connection.await;
+            drop(spare);
+        });
+    }
+
+    fn shed(&self, most: usize, now: Instant) -> usize {
+        self.service.connections().shed(most, now)
     }
 }
