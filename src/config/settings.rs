@@ -12,7 +12,7 @@ use super::kind::{
 use super::list::{Many, Maybe, Networks, Pairs};
 use super::value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
+    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,
 };
 
 /// Gunicorn's format of the access log.
@@ -79,10 +79,11 @@ settings! {
     }
 
     section "Workers" {
-        /// How many worker processes; `auto` is two for each CPU and one more.
+        /// How many worker processes; `auto` is two for each CPU and one more. MIN..MAX lets the number follow the load.
         ///
-        /// Without it: `$WEB_CONCURRENCY`, or 1. The signals TTIN and TTOU add and take one.
-        workers: usize as Workers = 1,
+        /// Without it: `$WEB_CONCURRENCY`, or 1. The signals TTIN and TTOU add and take one. With MIN..MAX there are MIN at
+        /// the start, soon more while they are busy, and slowly fewer when they are not; TTIN and TTOU shift both ends.
+        workers: WorkerRange as Workers = WorkerRange::fixed(1),
             ["-w", "--workers"] COUNT, on_reload Live;
 
         /// How a worker runs a Python app: auto, sync, gevent, gthread or asgi.

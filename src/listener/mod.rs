@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Uid};
 use socket2::{SockAddr, Socket, Type};
 
@@ -173,6 +174,16 @@ impl Bound {
     /// `http://127.0.0.1:8000`, `unix:/run/app.sock`; with the real port where 0 was asked for.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether a connection waits in the kernel's queue.
+    pub(crate) fn is_waited_at(&self) -> bool {
+        let mut fds: Vec<_> = self
+            .sockets
+            .iter()
+            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// A duplicate for the worker in `slot`.

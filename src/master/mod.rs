@@ -9,6 +9,7 @@ mod plan;
 mod recycle;
 mod reload;
 mod respawn;
+mod scale;
 mod spawn;
 mod tell;
 mod upgrade;
@@ -23,6 +24,7 @@ use nix::unistd::Pid;
 
 pub(crate) use pidfile::{Pidfile, PidfileError, second as second_pidfile};
 pub(crate) use reload::{Edition, give_logs_away, identity, of_config, options, told};
+pub(crate) use scale::Range;
 pub(crate) use upgrade::{Command, FDS, PARENT};
 
 use crate::channel::{Generation, Order, Report, WorkerContext};
@@ -40,6 +42,7 @@ use event::Happened;
 use phase::{Action, Event, Phase};
 use recycle::Recycler;
 use respawn::Respawn;
+use scale::Scaler;
 use watch::Watcher;
 
 /// How long a silent worker has to answer ABRT before KILL.
@@ -93,6 +96,7 @@ pub(crate) struct Master {
     scoreboard: Scoreboard,
     respawn: Respawn,
     recycler: Recycler,
+    scaler: Scaler,
     phase: Phase,
     /// `--reload`.
     watcher: Option<Watcher>,
@@ -123,6 +127,7 @@ impl Master {
             scoreboard: Scoreboard::new()?,
             respawn: Respawn::default(),
             recycler: Recycler::default(),
+            scaler: Scaler::default(),
             phase: Phase::Running,
             successor: None,
             outcome: Exit::Done,
@@ -193,6 +198,7 @@ impl Master {
         self.look_at_the_parent();
         if self.phase.is_running() {
             self.look_for_spent(now);
+            self.look_at_load(now);
             self.follow_plan(now);
         }
         self.enforce_deadlines(now);
@@ -453,6 +459,10 @@ impl Master {
             .recycler
             .deadline(&self.current.config, self.children.iter())
             .filter(|_| self.phase.is_running());
+        let scaling = self
+            .scaler
+            .deadline()
+            .filter(|_| self.phase.is_running());
         let respawn = self
             .respawn
             .wait_until(now)
@@ -460,6 +470,7 @@ impl Master {
         children
             .chain(self.phase.deadline())
             .chain(recycling)
+            .chain(scaling)
             .chain(parent)
             .chain(respawn)
             .chain(self.watcher.as_ref().and_then(Watcher::deadline))
@@ -530,11 +541,20 @@ impl Master {
             .for_each(|child| child.order(Order::Reopen));
     }
 
-    /// TTIN, TTOU: a worker more or less, of the coming generation too.
+    /// TTIN, TTOU: a worker more or less, of the coming generation too; where the number follows the load, both its ends.
     fn scale(&mut self, by: i16) {
         let editions = [Some(&mut self.current), self.coming.as_mut()];
         for edition in editions.into_iter().flatten() {
-            let workers = edition.workers.saturating_add_signed(by).max(1);
+            edition.range = edition.range.shifted(by);
+        }
+        self.resize(|workers| workers.saturating_add_signed(by).max(1));
+    }
+
+    /// Takes the number of workers wanted, if there can be sockets for them.
+    fn resize(&mut self, to: impl Fn(u16) -> u16) {
+        let editions = [Some(&mut self.current), self.coming.as_mut()];
+        for edition in editions.into_iter().flatten() {
+            let workers = to(edition.workers);
             let options = edition.options(workers.into());
             for bound in &mut edition.bound {
                 if let Err(error) = bound.fit(workers.into(), &options) {
@@ -543,7 +563,7 @@ impl Master {
                 }
             }
         }
-        self.want(|workers| workers.saturating_add_signed(by).max(1));
+        self.want(to);
     }
 
     /// Takes the number of workers wanted, and says so.

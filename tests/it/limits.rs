@@ -14,6 +14,7 @@ fn the_cap_is_hard_and_the_backlog_queues() {
     for (app, workers) in [("builtin:hello", 1), ("builtin:hello", 3), ("wsgi:app", 1)] {
         let server = Rgun::app(app)
             .args(["--worker-connections", "10", "--keep-alive", "60"])
+            .args(["--overload-timeout", "0"])
             .workers(workers)
             .start();
         let mut held: Vec<Client> = (0..10 * workers)
@@ -51,7 +52,7 @@ fn the_cap_is_hard_and_the_backlog_queues() {
 #[test]
 fn a_cap_of_one_serves_one_after_the_other() {
     let server = Rgun::app("builtin:hello")
-        .args(["--worker-connections", "1"])
+        .args(["--worker-connections", "1", "--overload-timeout", "0"])
         .workers(1)
         .start();
     let mut first = server.connect();

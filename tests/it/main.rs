@@ -24,6 +24,7 @@ mod layers;
 mod limits;
 mod listeners;
 mod load;
+mod overload;
 mod preload;
 mod python;
 mod reload;
