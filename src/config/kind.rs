@@ -452,19 +452,26 @@ mod tests {
     #[test]
     fn workers_are_a_number_or_auto() {
         assert_eq!(Workers::parse("1024"), Ok(WorkerRange::fixed(1024)));
-        assert!(
-            Workers::parse("auto")
-                .is_ok_and(|range| range.least >= 3 && range.least % 2 == 1 && range.most == range.least)
-        );
+        assert!(Workers::parse("auto").is_ok_and(|range| range.least >= 3
+            && range.least % 2 == 1
+            && range.most == range.least));
         let range = WorkerRange { least: 2, most: 8 };
         assert_eq!(Workers::parse("2..8"), Ok(range));
         assert_eq!(Workers::parse(" 2 .. 8 "), Ok(range));
-        assert_eq!((Workers::show(&range), Workers::show(&WorkerRange::fixed(3))), ("\"2..8\"".to_owned(), "3".to_owned()));
-        assert!(Workers::parse("1..auto").is_ok_and(|range| range.least == 1 && range.most >= 3));
+        assert_eq!(
+            (Workers::show(&range), Workers::show(&WorkerRange::fixed(3))),
+            ("\"2..8\"".to_owned(), "3".to_owned())
+        );
         assert!(
-            ["0", "1025", "-1", "two", "", "8..2", "0..2", "2..", "..2", "1..1025", "1..2..3"]
-                .iter()
-                .all(|text| Workers::parse(text).is_err())
+            Workers::parse("1..auto").is_ok_and(|range| range.least == 1 && range.most >= 3)
+        );
+        assert!(
+            [
+                "0", "1025", "-1", "two", "", "8..2", "0..2", "2..", "..2", "1..1025",
+                "1..2..3"
+            ]
+            .iter()
+            .all(|text| Workers::parse(text).is_err())
         );
     }
 

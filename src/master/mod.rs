@@ -199,6 +199,9 @@ impl Master {
         if self.phase.is_running() {
             self.look_for_spent(now);
             self.look_at_load(now);
+            if self.respawn.healed(now) {
+                tracing::info!("Workers live again: the next ones are started at once.");
+            }
             self.follow_plan(now);
         }
         self.enforce_deadlines(now);
@@ -215,7 +218,7 @@ impl Master {
             match report {
                 Report::Ready => {
                     tracing::debug!("{child} ready");
-                    self.respawn.healthy();
+                    self.respawn.ready(child.born, now);
                 }
                 Report::Draining => tracing::debug!("{child} draining"),
                 Report::Spent => tracing::debug!("{child} has answered enough"),
@@ -338,14 +341,9 @@ impl Master {
             self.abandon_reload("a new worker did not boot");
             return;
         }
-        // Who has never been ready died of starting, however long that took.
-        let lived = if early {
-            Duration::ZERO
-        } else {
-            now.saturating_duration_since(child.born)
-        };
-        let told = self.respawn.died(lived, now);
+        let told = self.respawn.died(child.born, !early, now);
         if !early {
+            self.tell_loop(told);
             return;
         }
         let first_start = !self.current.proven && child.generation == self.current.generation;
@@ -363,10 +361,15 @@ impl Master {
             {
                 self.halt(Exit::WorkerBoot, now);
             }
-            _ if told => tracing::error!(
-                "workers keep dying before they are ready; starting them more slowly"
-            ),
-            _ => {}
+            _ => self.tell_loop(told),
+        }
+    }
+
+    fn tell_loop(&self, begins: bool) {
+        if begins {
+            tracing::error!(
+                "Workers keep dying as soon as they have started: the next ones are started ever more slowly, up to 5 s apart."
+            );
         }
     }
 
@@ -374,7 +377,7 @@ impl Master {
     fn wait_for_a_change(&mut self, now: Instant) {
         tracing::error!("No worker can boot: waiting for a change of the code (--reload).");
         self.current.workers = 0;
-        self.respawn.healthy();
+        self.respawn.forget();
         self.children
             .iter_mut()
             .for_each(|child| child.dismiss(now + GRACE_MARGIN));
@@ -459,13 +462,10 @@ impl Master {
             .recycler
             .deadline(&self.current.config, self.children.iter())
             .filter(|_| self.phase.is_running());
-        let scaling = self
-            .scaler
-            .deadline()
-            .filter(|_| self.phase.is_running());
+        let scaling = self.scaler.deadline().filter(|_| self.phase.is_running());
         let respawn = self
             .respawn
-            .wait_until(now)
+            .deadline(now)
             .filter(|_| self.phase.is_running());
         children
             .chain(self.phase.deadline())

@@ -170,7 +170,7 @@ impl Master {
                 if let Err(error) = give_logs_away(&edition.config, &edition.identity) {
                     tracing::error!("cannot give the logs to the workers' user: {error}");
                 }
-                self.respawn.healthy();
+                self.respawn.forget();
                 let (before, workers) = (self.current.workers, edition.workers);
                 self.coming = Some(edition);
                 if before == 0 {

@@ -163,7 +163,11 @@ impl Master {
         let how = if wanted > before { "more" } else { "fewer" };
         tracing::info!(
             "{how} workers: {before} were {busy} % busy{}; {wanted} from now on",
-            if seen.waiting { ", and connections waited" } else { "" }
+            if seen.waiting {
+                ", and connections waited"
+            } else {
+                ""
+            }
         );
         self.resize(|_| wanted);
     }
@@ -181,8 +185,7 @@ impl Master {
             .filter_map(|child| Some((child.pid, crate::os::child::processor_time(child.pid)?)))
             .collect();
         let (then, before) = self.scaler.looked.replace((now, used.clone()))?;
-        let steady = self.coming.is_none()
-            && ready.len() == usize::from(self.current.workers);
+        let steady = self.coming.is_none() && ready.len() == usize::from(self.current.workers);
         let passed = now.saturating_duration_since(then).as_micros();
         if !steady || used.len() != ready.len() || passed == 0 {
             return None;
@@ -233,7 +236,10 @@ mod tests {
         let now = Instant::now();
         for (workers, more) in [(2, 3), (3, 4), (4, 6), (6, 8), (8, 8)] {
             let mut judge = Judge::default();
-            assert_eq!(look(&mut judge, now, BUSY_FOR - LOOK, workers, 900), workers);
+            assert_eq!(
+                look(&mut judge, now, BUSY_FOR - LOOK, workers, 900),
+                workers
+            );
             assert_eq!(look(&mut judge, now + BUSY_FOR, LOOK, workers, 900), more);
         }
     }
@@ -255,7 +261,11 @@ mod tests {
         let mut judge = Judge::default();
         assert_eq!(look(&mut judge, now, CALM_FOR - LOOK, 4, 0), 4);
         assert_eq!(look(&mut judge, now + CALM_FOR, LOOK, 4, 0), 3);
-        assert_eq!(look(&mut judge, now + CALM_FOR, CALM_FOR - LOOK, 3, 0), 3, "anew");
+        assert_eq!(
+            look(&mut judge, now + CALM_FOR, CALM_FOR - LOOK, 3, 0),
+            3,
+            "anew"
+        );
         let mut judge = Judge::default();
         assert_eq!(look(&mut judge, now, CALM_FOR * 9, 2, 0), 2);
     }

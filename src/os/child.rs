@@ -17,7 +17,9 @@ pub(crate) fn processor_time(pid: Pid) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let second = sysconf(SysconfVar::CLK_TCK).ok().flatten()?;
     let second = u64::try_from(second).ok().filter(|ticks| *ticks > 0)?;
-    Some(Duration::from_millis(ticks(&stat)?.saturating_mul(1000) / second))
+    Some(Duration::from_millis(
+        ticks(&stat)?.saturating_mul(1000) / second,
+    ))
 }
 
 /// Fields 14 and 15, `utime` and `stime`.

@@ -37,6 +37,10 @@ const PATIENCE: [Duration; 4] = [
 ];
 /// How long nothing is accepted after the system had no room for a connection.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
+/// As many connections that serve nobody are closed then, each time.
+const NO_ROOM_SHED: usize = 16;
+/// The log is told of it at most this often.
+const SHORT_TOLD: Duration = Duration::from_secs(10);
 
 /// The signal by which one worker calls another: ignored by default, so a stray one harms nobody.
 pub(crate) const CALL: Signal = Signal::SIGURG;
@@ -51,8 +55,8 @@ pub(crate) struct Acceptor {
     shared: bool,
     local: Address,
     gate: Rc<Gate>,
-    /// The system had no room the last time: said once.
-    short: Cell<bool>,
+    /// When it was last said that the system has no room.
+    short: Cell<Option<Instant>>,
     /// How long a connection waits at the cap before it is answered with 503; zero is for ever, and nobody goes for it.
     patience: Duration,
     pressure: RefCell<Pressure>,
@@ -111,7 +115,7 @@ impl Acceptor {
             shared,
             local,
             gate,
-            short: Cell::new(false),
+            short: Cell::new(None),
             patience: overload_timeout,
             pressure: RefCell::new(Pressure::new(overload_timeout)),
             untold: RefCell::default(),
@@ -145,6 +149,9 @@ impl Acceptor {
                 && is_shortage(&error)
             {
                 self.tell_shortage(&error);
+                if !self.patience.is_zero() {
+                    to.shed(NO_ROOM_SHED, Instant::now());
+                }
                 self.away(self.timer.after(NO_ROOM_PAUSE)).await;
             }
         }
@@ -183,7 +190,6 @@ impl Acceptor {
             }
             Err(error) => return Err(error),
         };
-        self.short.set(false);
         let stream = match self.kind {
             Kind::Tcp => Stream::Tcp(TcpStream::from_std(fd.into())?),
             Kind::Unix => Stream::Unix(UnixStream::from_std(fd.into())?),
@@ -258,7 +264,10 @@ impl Acceptor {
     }
 
     fn tell_shortage(&self, error: &io::Error) {
-        if !self.short.replace(true) {
+        let now = Instant::now();
+        let said = self.short.get();
+        if said.is_none_or(|said| now.saturating_duration_since(said) >= SHORT_TOLD) {
+            self.short.set(Some(now));
             tracing::error!(
                 "cannot accept: {error}; connections wait in the kernel's queue ({} open here)",
                 self.gate.open()

@@ -32,7 +32,7 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// The same while the worker waits for them to end.
 const LAST_SWEEPS: Duration = Duration::from_millis(50);
 /// What is left to the clients of a worker whose master died.
-const ORPHAN_GRACE: Duration = Duration::from_millis(500);
+const ORPHAN_GRACE: Duration = Duration::from_millis(300);
 
 /// A worker's whole life, from the fork to its exit code.
 pub(crate) fn run<H: Host>(mut context: WorkerContext, host: H) -> Exit {

@@ -28,6 +28,7 @@ mod overload;
 mod preload;
 mod python;
 mod reload;
+mod scale;
 mod shop;
 mod signals;
 mod slow;

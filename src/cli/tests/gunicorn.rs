@@ -340,7 +340,10 @@ fn the_file_is_below_the_variables_and_the_command_line_and_rgun_toml_comes_firs
     ])
     .env("GUNICORN_CMD_ARGS", "--threads 3 --backlog 3");
     let config = start.config(&["app", "--backlog", "4"]);
-    assert_eq!((config.workers.least, config.threads, config.backlog), (2, 3, 4));
+    assert_eq!(
+        (config.workers.least, config.threads, config.backlog),
+        (2, 3, 4)
+    );
     assert_eq!(start.source(&["app"], "workers"), "gunicorn.conf.py");
     let start = start.file("workers = 7");
     assert_eq!(start.config(&["app"]).workers.least, 7);
