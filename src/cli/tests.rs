@@ -195,7 +195,7 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
     assert_eq!(
         start.mistakes(&words),
         [
-            "WEB_CONCURRENCY: \"many\": must be a whole number from 1 to 1024, or auto".to_owned(),
+            "WEB_CONCURRENCY: \"many\": must be a whole number from 1 to 1024, or auto, or MIN..MAX of these".to_owned(),
             "rgun.toml:1: \"wokers\" is no setting; did you mean workers?".to_owned(),
             "rgun.toml:2: timeout = \"soon\": must be seconds from 0 up, or with a unit: 30, 0.5, 500ms, 2m, 1h (at most a year)".to_owned(),
             "rgun.toml:4: post_fork is a Python function: server hooks are read from a Python configuration file (gunicorn.conf.py)".to_owned(),
@@ -203,7 +203,7 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
             "RGUN_BACKLOG: \"-1\": must be a whole number from 1 to 2147483647".to_owned(),
             "RGUN_CMD_ARGS --keep-alive: \"never\": must be seconds from 0 up, or with a unit: 30, 0.5, 500ms, 2m, 1h (at most a year)".to_owned(),
             "--certfile: is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips".to_owned(),
-            "--workers: \"0\": must be a whole number from 1 to 1024, or auto".to_owned(),
+            "--workers: \"0\": must be a whole number from 1 to 1024, or auto, or MIN..MAX of these".to_owned(),
             "No application module specified.".to_owned(),
             "--bind: \"0.0.0.0:1\": is there twice".to_owned(),
             format!("--chdir: {:?}: there is no such directory", start.cwd.path().join("nowhere").display().to_string()),

@@ -343,7 +343,7 @@ impl Master {
         }
         let told = self.respawn.died(child.born, !early, now);
         if !early {
-            self.tell_loop(told);
+            tell_loop(told);
             return;
         }
         let first_start = !self.current.proven && child.generation == self.current.generation;
@@ -361,15 +361,7 @@ impl Master {
             {
                 self.halt(Exit::WorkerBoot, now);
             }
-            _ => self.tell_loop(told),
-        }
-    }
-
-    fn tell_loop(&self, begins: bool) {
-        if begins {
-            tracing::error!(
-                "Workers keep dying as soon as they have started: the next ones are started ever more slowly, up to 5 s apart."
-            );
+            _ => tell_loop(told),
         }
     }
 
@@ -600,6 +592,15 @@ fn overdue(child: &Child, timeout: Duration, boot: Duration, now: Instant) -> Op
     }
     let late = !timeout.is_zero() && child.silent_for() >= timeout;
     late.then(|| format!("WORKER TIMEOUT (pid:{pid})"))
+}
+
+/// The line at the beginning of a series of early deaths.
+fn tell_loop(begins: bool) {
+    if begins {
+        tracing::error!(
+            "Workers keep dying as soon as they have started: the next ones are started ever more slowly, up to 5 s apart."
+        );
+    }
 }
 
 /// The line about a worker's end, Gunicorn's words.

@@ -98,6 +98,7 @@ mod tests {
     use super::*;
 
     const LATER: Duration = Duration::from_millis(1);
+    const ALMOST: Duration = GROWN_UP.saturating_sub(LATER);
 
     #[test]
     fn the_first_death_is_replaced_at_once_and_a_series_backs_off_to_five_seconds() {
@@ -123,7 +124,7 @@ mod tests {
         for _ in 0..5 {
             let born = now + LATER;
             respawn.ready(born, born);
-            now = born + GROWN_UP - LATER;
+            now = born + ALMOST;
             assert!(!respawn.healed(now));
             respawn.died(born, true, now);
         }
@@ -163,11 +164,8 @@ mod tests {
             "it was well all the time"
         );
         respawn.ready(later, later);
-        assert_eq!(
-            respawn.deadline(later + GROWN_UP - LATER),
-            Some(later + GROWN_UP)
-        );
-        assert!(!respawn.healed(later + GROWN_UP - LATER));
+        assert_eq!(respawn.deadline(later + ALMOST), Some(later + GROWN_UP));
+        assert!(!respawn.healed(later + ALMOST));
         assert!(respawn.healed(later + GROWN_UP), "told");
         assert!(!respawn.healed(later + GROWN_UP), "once");
         assert_eq!((respawn.early_deaths(), respawn.deadline(later)), (0, None));

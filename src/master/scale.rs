@@ -212,6 +212,8 @@ mod tests {
     use super::*;
 
     const RANGE: Range = Range { least: 2, most: 8 };
+    const ALMOST_BUSY: Duration = BUSY_FOR.saturating_sub(LOOK);
+    const ALMOST_CALM: Duration = CALM_FOR.saturating_sub(LOOK);
 
     /// Looks for `time`, each of which sees `busy` thousandths of each worker; what the number of workers became.
     fn look(judge: &mut Judge, start: Instant, time: Duration, workers: u16, busy: u64) -> u16 {
@@ -236,10 +238,7 @@ mod tests {
         let now = Instant::now();
         for (workers, more) in [(2, 3), (3, 4), (4, 6), (6, 8), (8, 8)] {
             let mut judge = Judge::default();
-            assert_eq!(
-                look(&mut judge, now, BUSY_FOR - LOOK, workers, 900),
-                workers
-            );
+            assert_eq!(look(&mut judge, now, ALMOST_BUSY, workers, 900), workers);
             assert_eq!(look(&mut judge, now + BUSY_FOR, LOOK, workers, 900), more);
         }
     }
@@ -250,7 +249,7 @@ mod tests {
         let mut judge = Judge::default();
         for round in 0..100 {
             let start = now + Duration::from_secs(round);
-            assert_eq!(look(&mut judge, start, BUSY_FOR - LOOK, 4, 1000), 4);
+            assert_eq!(look(&mut judge, start, ALMOST_BUSY, 4, 1000), 4);
             assert_eq!(look(&mut judge, start + BUSY_FOR, LOOK, 4, 700), 4);
         }
     }
@@ -259,10 +258,10 @@ mod tests {
     fn ten_calm_seconds_take_one_away_and_no_more_than_the_least() {
         let now = Instant::now();
         let mut judge = Judge::default();
-        assert_eq!(look(&mut judge, now, CALM_FOR - LOOK, 4, 0), 4);
+        assert_eq!(look(&mut judge, now, ALMOST_CALM, 4, 0), 4);
         assert_eq!(look(&mut judge, now + CALM_FOR, LOOK, 4, 0), 3);
         assert_eq!(
-            look(&mut judge, now + CALM_FOR, CALM_FOR - LOOK, 3, 0),
+            look(&mut judge, now + CALM_FOR, ALMOST_CALM, 3, 0),
             3,
             "anew"
         );

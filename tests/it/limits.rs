@@ -65,7 +65,7 @@ fn a_cap_of_one_serves_one_after_the_other() {
 }
 
 /// How many connections each worker holds, once they hold `count` together.
-fn shares(server: &Server, count: usize) -> Vec<usize> {
+pub(crate) fn shares(server: &Server, count: usize) -> Vec<usize> {
     let pids = server.worker_pids();
     answer("the workers have accepted all", patience(), || {
         let established = process::established(server.port());
@@ -78,7 +78,7 @@ fn shares(server: &Server, count: usize) -> Vec<usize> {
 }
 
 #[track_caller]
-fn assert_even(how: &str, shares: &[usize]) {
+pub(crate) fn assert_even(how: &str, shares: &[usize]) {
     let (Some(least), Some(most)) = (shares.iter().min(), shares.iter().max()) else {
         panic!("no workers")
     };

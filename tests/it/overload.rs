@@ -210,11 +210,7 @@ fn quick_requests_at_the_cap_queue_and_are_all_answered() {
             .map(|_| {
                 let mut client = server.connect();
                 client.send(format!(
-                    "GET {sleep}200 HTTP/1.1
-Host: a
-Connection: close
-
-"
+                    "GET {sleep}200 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
                 ));
                 client
             })
