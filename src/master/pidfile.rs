@@ -108,6 +108,9 @@ fn live_owner(path: &Path) -> Option<i32> {
         Ok(()) | Err(nix::errno::Errno::EPERM) => {}
         Err(_) => return None,
     }
+    if is_zombie(pid) {
+        return None;
+    }
     let written = fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let born = born(pid);
     let reused = written
@@ -132,6 +135,15 @@ fn born(pid: i32) -> Option<SystemTime> {
     let since_boot = Duration::from_millis(ticks.saturating_mul(1000).checked_div(second)?);
     let up = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
     SystemTime::now().checked_sub(Duration::from(up).saturating_sub(since_boot))
+}
+
+/// Whether it is dead, and its parent has not asked yet.
+fn is_zombie(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
 }
 
 /// Whether it names itself a master. So a clock that was set forward does not make a live one look like another process.
@@ -201,9 +213,13 @@ mod tests {
             .and_then(|file| file.set_modified(written))
             .unwrap();
         let created = Pidfile::create(&path);
-        other.kill().unwrap();
-        other.wait().unwrap();
         assert!(created.is_ok());
+        created.unwrap().remove();
+        fs::write(&path, format!("{}\n", other.id())).unwrap();
+        other.kill().unwrap();
+        let created = std::iter::repeat_with(|| Pidfile::create(&path)).find(Result::is_ok);
+        other.wait().unwrap();
+        assert!(created.is_some(), "a zombie owns nothing");
     }
 
     #[test]

@@ -250,7 +250,7 @@ fn no_process_to_be_had_is_told_once_and_tried_again() {
         .workers(3)
         .wrapped([
             "prlimit",
-            "--nproc=3",
+            "--nproc=3:100",
             "setpriv",
             &format!("--reuid={nobody}"),
             "--clear-groups",
@@ -267,7 +267,7 @@ fn no_process_to_be_had_is_told_once_and_tried_again() {
     process::signal(server.wait_for_workers(2)[0], Signal::SIGKILL);
     server.wait_ready(3);
     assert_eq!(server.count_lines("cannot start a worker"), 1);
-    run(Command::new("prlimit").args(["--nproc=100", "--pid", &server.pid().to_string()]));
+    run(Command::new("prlimit").args(["--nproc=100:", "--pid", &server.pid().to_string()]));
     server.wait_for_workers(3);
     server.wait_for_line("Workers live again");
     ok(&server);
@@ -370,8 +370,10 @@ fn a_full_log_disk_stops_nothing_and_is_told_when_it_is_not_full_any_more() {
     let filler = inside("filler");
     let filled = fs::write(&filler, vec![0; 1 << 20]);
     assert!(filled.is_err(), "64 KiB are not full");
-    for _ in 0..2000 {
+    // Until what was left of the last pages is full, too.
+    for _ in 0..200 {
         assert_eq!(get(), 200);
+        assert_eq!(Client::connect(&address).ask("BAD\r\n\r\n").status(), 400);
     }
     server.signal(Signal::SIGUSR1);
     let workers = process::children(server.pid());
