@@ -42,6 +42,9 @@ const NO_ROOM_SHED: usize = 16;
 /// The log is told of it at most this often.
 const SHORT_TOLD: Duration = Duration::from_secs(10);
 
+/// The most connections that are accepted at a time.
+const MOST: usize = 64;
+
 /// The signal by which one worker calls another: ignored by default, so a stray one harms nobody.
 pub(crate) const CALL: Signal = Signal::SIGURG;
 
@@ -55,6 +58,9 @@ pub(crate) struct Acceptor {
     shared: bool,
     local: Address,
     gate: Rc<Gate>,
+    /// How many to accept at a time: one more call of accept(2) is dear where connections come one by one, and a busy worker
+    /// that accepts one each time it looks at its sockets is slow to see the last of many.
+    batch: Cell<usize>,
     /// When it was last said that the system has no room.
     short: Cell<Option<Instant>>,
     /// How long a connection waits at the cap before it is answered with 503; zero is for ever, and nobody goes for it.
@@ -115,6 +121,7 @@ impl Acceptor {
             shared,
             local,
             gate,
+            batch: Cell::new(1),
             short: Cell::new(None),
             patience: overload_timeout,
             pressure: RefCell::new(Pressure::new(overload_timeout)),
@@ -145,7 +152,7 @@ impl Acceptor {
                     }
                 }
             }
-            if let Err(error) = self.accept(&to)
+            if let Err(error) = self.accept_some(&to)
                 && is_shortage(&error)
             {
                 self.tell_shortage(&error);
@@ -162,6 +169,23 @@ impl Acceptor {
             let _ = exclusive.leave(self.fd.get_ref().as_fd());
         }
         while matches!(self.accept(&to), Ok(true)) {}
+    }
+
+    /// Accepts connections while there are some that are not better left to others: twice as many as the last time if there
+    /// were as many then, else one.
+    fn accept_some(&self, to: &impl Take) -> io::Result<()> {
+        let batch = self.batch.get();
+        for accepted in 0..batch {
+            if accepted > 0 && self.shared && self.gate.row().above_fair_share().is_some() {
+                return Ok(());
+            }
+            if !self.accept(to)? {
+                self.batch.set(1);
+                return Ok(());
+            }
+        }
+        self.batch.set(MOST.min(batch * 2));
+        Ok(())
     }
 
     /// Accepts one connection; false when none waits or the cap is reached.

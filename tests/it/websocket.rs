@@ -249,8 +249,9 @@ fn a_wrong_handshake_does_not_reach_the_app() {
     }
     // The connection goes on after a refusal.
     let mut client = server.connect();
-    let request = format!("GET /echo HTTP/1.1\r\n{key}\r\n");
+    let request = format!("GET /echo?refused HTTP/1.1\r\n{key}\r\n");
     assert_eq!(client.ask(&request).status(), 400);
+    server.wait_for_line("Invalid WebSocket handshake of GET /echo?refused: ");
     assert_eq!(client.get("/").text(), "plain");
     client.send(format!("GET /echo HTTP/1.1\r\n{HANDSHAKE}\r\n"));
     assert_eq!(client.one_response("GET").expect("an answer").status(), 101);
