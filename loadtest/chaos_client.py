@@ -1,7 +1,8 @@
 """The client of the chaos test: steady load of three kinds, and a name for every failure.
 
-A process of its own, so that nothing else delays it. It reads `window N` and `end` on its standard input; each request counts
-for the window in which it ended, one that timed out for the window in which it began. At the end it prints one JSON object.
+A process of its own, so that nothing else delays it. It prints `up` when each kind has been answered once, reads `window` and `end`
+on its standard input, and prints one list of JSON at the end, a window each. A request counts for the window in which it
+ended, one that timed out for the window in which it began.
 
 Three kinds of requests, all at once:
 
@@ -56,6 +57,8 @@ class Load:
     pause: float = 0.025
     slow_ms: int = 300
     timeout: float = 10.0
+    # It ends by itself after so many.
+    requests: int = 0
 
 
 class Failed(Exception):
@@ -111,6 +114,8 @@ class Client:
         self.load = load
         self.windows = [Window()]
         self.number = 0
+        # Kinds that have not been answered yet.
+        self.awaited = {kind for kind in ("new", "kept", "slow") if getattr(load, kind)}
         self.stopping = False
         self.loop = asyncio.get_running_loop()
 
@@ -185,6 +190,8 @@ class Client:
     async def request(self, kind: str, kept: Connection | None, keep: bool) -> Connection | None:
         """One request of a loop, counted; the connection for the next one, if there is one."""
         self.number += 1
+        if self.number == self.load.requests:
+            self.stopping = True
         if kind == "slow":
             waits = self.load.slow_ms / 1000
             target, expected = f"/sleep/{self.load.slow_ms}", f"slept {self.load.slow_ms} ms".encode()
@@ -219,6 +226,10 @@ class Client:
             return None
         window = self.windows[-1]
         window.answered[kind] += 1
+        if kind in self.awaited:
+            self.awaited.remove(kind)
+            if not self.awaited:
+                print("up", flush=True)
         window.worst = max(window.worst, time.monotonic() - began - waits)
         if usable:
             return connection
@@ -274,7 +285,8 @@ async def main() -> None:
     def listen() -> None:
         for line in sys.stdin:
             client.loop.call_soon_threadsafe(client.hear, line)
-        client.loop.call_soon_threadsafe(client.hear, "end")
+        if not client.load.requests:
+            client.loop.call_soon_threadsafe(client.hear, "end")
 
     threading.Thread(target=listen, daemon=True).start()
     await client.run()

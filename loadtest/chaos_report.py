@@ -79,22 +79,22 @@ def cell(here: list[dict]) -> str:
 
 
 def verdict(done: list[dict], judged: set[str]) -> list[str]:
-    """What may not be, of the modes that are judged."""
-    wrong = []
+    """What may not be, of the modes that are judged: a line for each kind of failure, with one of them."""
+    wrong: dict[str, list[str]] = {}
     for operation in done:
         if operation["mode"] not in judged:
             continue
         where = f"{operation['mode']}: {operation['operation']}"
         if operation["problem"]:
-            wrong.append(f"{where}: {operation['problem']}")
+            wrong.setdefault(f"{where}: did not settle", []).append(operation["problem"])
         if operation["died"]:
-            wrong.append(f"{where}: the server died")
+            wrong.setdefault(f"{where}: the server died", []).append("")
         if not sum(operation["answered"].values()):
-            wrong.append(f"{where}: no request was answered")
+            wrong.setdefault(f"{where}: no request was answered", []).append("")
         for failure in operation["described"]:
             if not failure["held"] and failure["failure"] != "race":
-                wrong.append(
-                    f"{where}: {failure['kind']} request, {failure['failure']} after {failure['ended'] - failure['began']:.3f} s,"
-                    f" answers before on its connection: {failure['answers before']} ({failure['why']})"
+                wrong.setdefault(f"{where}: {failure['kind']} request, {failure['failure']}", []).append(
+                    f"after {failure['ended'] - failure['began']:.3f} s, {failure['answers before']} answers before on its"
+                    f" connection: {failure['why']}"
                 )
-    return wrong
+    return [f"{what}: {len(examples)} times; {examples[0]}" for what, examples in wrong.items()]

@@ -28,14 +28,21 @@ WORKERS = 3
 
 @dataclasses.dataclass
 class Held:
-    """The connections that somebody had accepted at a moment."""
+    """The connections that somebody had accepted at a moment, and could yet accept until he was gone."""
 
     clients: set[int]
     at: float
+    gone: float = 0.0
+    spare: int = 0
 
     def covers(self, failure: dict) -> bool:
         """Whether a failure is of one of them."""
-        return failure["connection"] in self.clients and failure["opened"] <= self.at
+        if failure["connection"] in self.clients and failure["opened"] <= self.at:
+            return True
+        if self.spare and self.at < failure["ended"] and failure["opened"] <= self.gone:
+            self.spare -= 1
+            return True
+        return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +91,12 @@ class Log:
                 self.read[inode] = file.tell()
         return self.text
 
+    def forget(self, old: pathlib.Path) -> None:
+        """Reads the rest of a renamed one and removes it: its number may come back as another file's."""
+        self.poll()
+        self.read.pop(old.stat().st_ino, None)
+        old.unlink()
+
 
 class Server:
     """A server and its operations, by their names."""
@@ -121,6 +134,10 @@ class Server:
     def workers(self) -> set[int]:
         """Those that serve, or are about to."""
         return set(children(self.master))
+
+    def serving(self) -> set[int]:
+        """Those that are known to serve."""
+        return self.workers()
 
     def at_rest(self) -> bool:
         return len(self.workers()) == self.wanted
@@ -264,12 +281,11 @@ class Server:
             lambda: self.log.path.exists()
             and not any(str(old) in descriptors(pid) for pid in (self.master, *children(self.master))),
         )
-        self.log.poll()
-        old.unlink()
+        self.log.forget(old)
 
     def recycle(self) -> None:
-        before = self.workers()
-        self.settle("a worker is recycled", lambda: self.at_rest() and self.workers() - before)
+        before = self.serving()
+        self.settle("a worker is recycled", lambda: before - self.serving() and self.serving() - before)
 
 
 def stat_of(pid: int) -> str | None:
@@ -298,6 +314,9 @@ class Arbiter(Server):
     def ready(self, master: int) -> set[int]:
         """Those of them that serve."""
         return self.workers_of(master)
+
+    def serving(self) -> set[int]:
+        return self.ready(self.master)
 
     def at_rest(self) -> bool:
         return len(self.ready(self.master)) == self.wanted and self.workers() == self.ready(self.master)
@@ -365,6 +384,9 @@ class Arbiter(Server):
         self.signal(self.master, signal.SIGQUIT)
         for pid in old:
             self.signal(pid, signal.SIGCONT)
+        self.settle("the old workers have left", lambda: not any(map(alive, old)))
+        # Each goes on where it stood: it may accept once more in that turn, before it hears of the end.
+        held.gone, held.spare = time.monotonic(), 4 * len(old)
         self.promote(new)
         return held
 
@@ -417,7 +439,7 @@ class Rgun(Arbiter):
         )),
         Phase(("HUP, rolling",), ("--reload-strategy", "rolling")),
         Phase(("USR2, WINCH and QUIT to the old", "USR2, WINCH, taken back"), ("--daemon",)),
-        Phase(("recycling by requests",), ("--max-requests", "150", "--max-requests-jitter", "50")),
+        Phase(("recycling by requests",), ("--max-requests", "400", "--max-requests-jitter", "100")),
         Phase(("recycling by age",), ("--max-worker-age", "3")),
     )  # fmt: skip
 
@@ -483,7 +505,7 @@ class Gunicorn(Arbiter):
             "USR2, given up", "TTIN", "TTOU", "USR1", "TERM of a worker", "kill -9 of a worker",
         )),
         Phase(("USR2, WINCH and QUIT to the old", "USR2, WINCH, taken back"), ("--daemon",)),
-        Phase(("recycling by requests",), ("--max-requests", "150", "--max-requests-jitter", "50")),
+        Phase(("recycling by requests",), ("--max-requests", "400", "--max-requests-jitter", "100")),
     )  # fmt: skip
     settling = 8.0
 
@@ -523,7 +545,7 @@ class Nginx(Server):
     settling = 8.0
 
     TEXT = """
-    daemon on; master_process on; worker_processes {workers}; pid {directory}/pid; error_log {directory}/log notice;
+    daemon on; master_process on; {user} worker_processes {workers}; pid {directory}/pid; error_log {directory}/log notice;
     events {{ worker_connections 4000; }}
     http {{
         access_log off; keepalive_timeout 75s; keepalive_requests 1000000000;
@@ -542,9 +564,12 @@ class Nginx(Server):
 
     def command(self) -> list[str]:
         self.configuration.write_text(self.TEXT.format(
-            workers=self.mode.workers, directory=self.directory, port=self.port, options=" ".join(self.options)
+            workers=self.mode.workers, directory=self.directory, port=self.port, options=" ".join(self.options),
+            # Its workers open the log anew themselves.
+            user="user root;" if os.geteuid() == 0 else "",
         ))  # fmt: skip
-        return ["nginx", "-p", str(self.directory), "-e", str(self.log.path), "-c", str(self.configuration)]
+        # It starts its successor by this very name, without PATH.
+        return [shutil.which("nginx") or "nginx", "-p", str(self.directory), "-e", str(self.log.path), "-c", str(self.configuration)]
 
     def find_master(self) -> int:
         return read_pid(self.pidfile)
@@ -601,7 +626,7 @@ class Uwsgi(Server):
     """Threads, so that what waits keeps nobody else; its socket has no keep-alive."""
 
     phases = (Phase(("nothing", "HUP", "TERM of a worker", "kill -9 of a worker", "HUP, app broken")),
-              Phase(("recycling by requests",), ("--max-requests", "150")))  # fmt: skip
+              Phase(("recycling by requests",), ("--max-requests", "400", "--min-worker-lifetime", "1")))  # fmt: skip
     settling = 8.0
 
     def command(self) -> list[str]:
