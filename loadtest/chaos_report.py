@@ -7,6 +7,9 @@ from chaos_client import FAILURES
 # As the tables call what was lost with a worker that was killed.
 CLASSES = (*FAILURES, "held")
 
+# More races an operation than this are no chance: connections are closed under their requests.
+RACES = 3
+
 
 def rows(done: list[dict]) -> list[dict]:
     """Sums of each operation in each mode, in their order."""
@@ -78,7 +81,7 @@ def cell(here: list[dict]) -> str:
     return said + (f" ({', '.join(notes)})" if notes else "")
 
 
-def verdict(done: list[dict], judged: set[str]) -> list[str]:
+def verdict(done: list[dict], rows: list[dict], judged: set[str]) -> list[str]:
     """What may not be, of the modes that are judged: a line for each kind of failure, with one of them."""
     wrong: dict[str, list[str]] = {}
     for operation in done:
@@ -97,4 +100,7 @@ def verdict(done: list[dict], judged: set[str]) -> list[str]:
                     f"after {failure['ended'] - failure['began']:.3f} s, {failure['answers before']} answers before on its"
                     f" connection: {failure['why']}"
                 )
+    for row in rows:
+        if row["mode"] in judged and row["race"] > RACES * row["times"]:
+            wrong[f"{row['mode']}: {row['operation']}: race"] = [f"{RACES} an operation can be chance"] * row["race"]
     return [f"{what}: {len(examples)} times; {examples[0]}" for what, examples in wrong.items()]

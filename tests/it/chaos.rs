@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -13,22 +13,22 @@ use serde_json::{Value, json};
 
 use crate::harness::{BINARY, Rgun, millis, quiet, venv};
 
-fn loadtest(program: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("loadtest")
-        .join(program)
+/// A program of `loadtest/`, by the Python of the tests.
+fn loadtest(program: &str) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("loadtest");
+    let mut command = Command::new(venv().join("bin/python3"));
+    command.arg(path.join(program)).stdin(Stdio::null());
+    command
 }
 
 /// `loadtest/chaos`, of the binary under test; its verdict is its exit code.
 fn chaos(arguments: &[&str]) {
     // The extension module is placed beside the binary.
     drop(Rgun::bare());
-    let run = Command::new("python3")
-        .arg(loadtest("chaos"))
+    let run = loadtest("chaos")
         .args(["--no-install", "--binary", BINARY])
         .args(arguments)
         .env("RGUN_TEST_VENV", venv())
-        .stdin(Stdio::null())
         .output()
         .expect("python3 runs");
     assert!(
@@ -86,10 +86,8 @@ fn met(port: u16, kind: &str) -> (Vec<String>, u64) {
     let options = json!({
         "port": port, "new": load("new"), "kept": load("kept"), "slow": 0, "timeout": 0.5, "requests": 12,
     });
-    let client = Command::new("python3")
-        .arg(loadtest("chaos_client.py"))
+    let client = loadtest("chaos_client.py")
         .arg(options.to_string())
-        .stdin(Stdio::null())
         .output()
         .expect("python3 runs");
     let text = String::from_utf8(client.stdout).expect("text");
