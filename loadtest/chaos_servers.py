@@ -390,8 +390,8 @@ class Arbiter(Server):
         for pid in old:
             self.signal(pid, signal.SIGCONT)
         self.settle("the old workers have left", lambda: not any(map(alive, old)))
-        # Each goes on where it stood: it may accept once more in that turn, before it hears of the end.
-        held.gone, held.spare = time.monotonic(), 4 * len(old)
+        # Each goes on where it stood: it may accept some more in that turn, before it hears of the end.
+        held.gone, held.spare = time.monotonic(), 8 * len(old)
         self.promote(new)
         return held
 
