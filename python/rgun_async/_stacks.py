@@ -1,6 +1,7 @@
 """What a worker that hangs is doing: the stack of every thread, greenlet and task, as text.
 
-Called by a signal handler, wherever the worker's code is: nothing here waits for a lock of the app's.
+Called by a signal handler, wherever the worker's code is: nothing here waits for a lock of the app's, and a module
+that is loaded may be so by half.
 """
 
 import gc
@@ -19,16 +20,27 @@ CALLERS = []
 def report(interrupted, callers):
     """Yields the text in pieces. `interrupted` is the frame that the signal interrupted, if there was one."""
     CALLERS[:] = callers
-    yield from threads(interrupted)
-    found = of_types(greenlet_types() + task_types())
-    yield from greenlets([g for g in found if isinstance(g, tuple(greenlet_types()))])
-    yield from tasks([t for t in found if isinstance(t, tuple(task_types()))])
+    yield from told("threads", lambda: threads(interrupted))
+    yield from told("greenlets", lambda: greenlets(of_types(greenlet_types())))
+    yield from told("tasks", lambda: tasks(of_types(task_types())))
+
+
+def told(what, stacks):
+    """What `stacks` gives; if it fails, the others are told all the same."""
+    try:
+        yield from stacks()
+    except Exception as error:
+        yield "The %s cannot be told: %s: %s\n" % (what, type(error).__name__, error)
+
+
+def part(module, name):
+    """What a module has by this name; None where it is not loaded, or has not come so far."""
+    return getattr(sys.modules.get(module), name, None)
 
 
 def threads(interrupted):
     here = sys._getframe()
-    threading = sys.modules.get("threading")
-    known = dict(getattr(threading, "_active", ())) if threading else {}
+    known = dict(part("threading", "_active") or ())
     stacks = []
     for ident, frame in sys._current_frames().items():
         if any(one is here for one in outwards(frame)):
@@ -44,14 +56,14 @@ def threads(interrupted):
 
 def running_in():
     """The greenlet or task that the main thread runs, where it is one of the app's."""
-    greenlet = sys.modules.get("greenlet")
-    if greenlet is not None and greenlet.getcurrent().parent is not None:
-        current = greenlet.getcurrent()
+    getcurrent = part("greenlet", "getcurrent")
+    current = getcurrent() if getcurrent is not None else None
+    if current is not None and current.parent is not None:
         return ", in gevent's hub" if is_hub(current) else ", in %s" % label(current)
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None:
+    current_task = part("asyncio.tasks", "current_task")
+    if current_task is not None:
         try:
-            task = asyncio.current_task()
+            task = current_task()
         except RuntimeError:
             task = None
         if task is not None:
@@ -60,15 +72,16 @@ def running_in():
 
 
 def greenlet_types():
-    greenlet = sys.modules.get("greenlet")
-    return [greenlet.greenlet] if greenlet is not None else []
+    return present("greenlet", "greenlet")
 
 
 def task_types():
-    tasks = sys.modules.get("asyncio.tasks")
-    if tasks is None:
-        return []
-    return list({tasks.Task, getattr(tasks, "_PyTask", tasks.Task)})
+    return list({*present("asyncio.tasks", "Task"), *present("asyncio.tasks", "_PyTask")})
+
+
+def present(module, name):
+    thing = part(module, name)
+    return [] if thing is None else [thing]
 
 
 def of_types(types):
@@ -191,17 +204,27 @@ def asgi(scope):
 
 def lines(frames):
     """As in a traceback, the innermost frame last."""
-    import traceback
-
     frames = [frame for frame in frames[::-1] if not is_ours(frame)]
     if not frames:
         return "  (not in Python code)\n"
     text = []
     left_out = len(frames) - OUTER - INNER
     parts = [frames[:OUTER], frames[-INNER:]] if left_out > 0 else [frames]
-    for number, part in enumerate(parts):
+    for number, some in enumerate(parts):
         if number:
             text.append("  ... %d frames ...\n" % left_out)
-        stack = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in part)
-        text.extend(stack.format())
+        text.extend(formatted(some))
     return "".join(text)
+
+
+def formatted(frames):
+    try:
+        from traceback import StackSummary
+
+        return StackSummary.extract((frame, frame.f_lineno) for frame in frames).format()
+    except Exception:
+        # It, or what it reads sources by, is loaded by half.
+        return [
+            '  File "%s", line %s, in %s\n' % (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+            for frame in frames
+        ]

@@ -318,6 +318,11 @@ impl Wire {
     /// for the connection's own task.
     pub(crate) fn send_late(&self) {
         self.late.set(false);
+        self.send_now();
+    }
+
+    /// Sends what is gathered, outside of the connection's own task, which has to see to what is left.
+    pub(super) fn send_now(&self) {
         let mut cx = Context::from_waker(Waker::noop());
         let throttled = self.throttled.get();
         let sent = self.poll_flush(&mut cx);

@@ -71,8 +71,8 @@ impl Connection for Wire {
         }
         out.extend_from_slice(b"\r\n\r\n");
         drop(out);
-        // Its task sends it.
-        self.watch().wake();
+        // At once: its task may not have a turn before the app has done its work.
+        self.send_now();
         true
     }
 }

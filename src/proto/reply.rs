@@ -116,7 +116,7 @@ impl Fields {
                 headers.remove(name);
             }
         }
-        if self.close || wire.watch().draining() {
+        if self.close || wire.watch().closing() {
             headers.insert(CONNECTION, CLOSE);
         } else if self.connection {
             headers.remove(CONNECTION);

@@ -19,6 +19,7 @@ use pin_project_lite::pin_project;
 use super::guard::Refusal;
 use super::http::HttpService;
 use super::io::Wire;
+use super::page;
 use super::reply::{Exchange, Reply};
 use crate::app::{App, Body, Line, Origin, Scheme};
 use crate::error::chain;
@@ -84,6 +85,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             Ok(scheme) => scheme,
             Err(refusal) => return Answer::page(exchange.refuse(refusal), exchange),
         };
+        if let Some(path) = &wire.shared.readiness_path
+            && parts.uri.path() == &**path
+            && matches!(parts.method, Method::GET | Method::HEAD)
+        {
+            let draining = wire.shared.connections.closing();
+            return Answer::page(page::readiness(draining), exchange);
+        }
         let body = if incoming.is_end_stream() {
             Body::empty()
         } else {

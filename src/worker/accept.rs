@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
-use super::gate::{Gate, Permit};
+use super::gate::{Attendance, Gate, Permit, Queue};
 use crate::app::{Address, Bell, Ends};
 use crate::listener::{Kind, Listener};
 use crate::os::epoll::{Epoll, Exclusive};
@@ -33,6 +33,9 @@ const PATIENCE: [Duration; 4] = [
 /// How long nothing is accepted after the system had no room for a connection.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 
+/// The most connections that are accepted at a time.
+const MOST: usize = 64;
+
 /// The signal by which one worker calls another: ignored by default, so a stray one harms nobody.
 pub(crate) const CALL: Signal = Signal::SIGURG;
 
@@ -46,6 +49,11 @@ pub(crate) struct Acceptor {
     shared: bool,
     local: Address,
     gate: Rc<Gate>,
+    /// The worker is not done as long as this one is at work.
+    _attendance: Attendance,
+    /// How many to accept at a time: one more call of accept(2) is dear where connections come one by one, and a busy worker
+    /// that accepts one each time it looks at its sockets is slow to see the last of many.
+    batch: Cell<usize>,
     /// The system had no room the last time: said once.
     short: Cell<bool>,
     /// Made at the start: it is set when there may be no descriptor left.
@@ -94,13 +102,15 @@ impl Acceptor {
             kind,
             shared,
             local,
+            _attendance: gate.attend(),
             gate,
+            batch: Cell::new(1),
             short: Cell::new(false),
             timer: Timer::new()?,
         })
     }
 
-    /// Accepts until the gate closes, and then what waits in the kernel's queue, up to the cap.
+    /// Accepts until the gate closes, and then what waits in the kernel's queue, where nobody else would.
     pub(crate) async fn run(self, to: impl Take) {
         while !self.gate.is_closing() {
             if self.gate.is_full() {
@@ -122,7 +132,7 @@ impl Acceptor {
                     }
                 }
             }
-            if let Err(error) = self.accept(&to)
+            if let Err(error) = self.accept_some(&to)
                 && is_shortage(&error)
             {
                 self.tell_shortage(&error);
@@ -135,7 +145,45 @@ impl Acceptor {
             // The host's epoll would tell of it for ever.
             let _ = exclusive.leave(self.fd.get_ref().as_fd());
         }
-        while matches!(self.accept(&to), Ok(true)) {}
+        match self.gate.queue() {
+            Some(Queue::Emptied) => self.empty_queue(&to).await,
+            Some(Queue::Left) | None => {}
+        }
+    }
+
+    /// Accepts until nobody waits any more. At the cap, or where the system has no room, it goes on when others have
+    /// ended.
+    async fn empty_queue(&self, to: &impl Take) {
+        loop {
+            self.gate.last_room().await;
+            match self.accept(to) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) if is_shortage(&error) => {
+                    self.tell_shortage(&error);
+                    self.timer.after(NO_ROOM_PAUSE).await;
+                }
+                // One that has left already.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Accepts connections while there are some that are not better left to others: twice as many as the last time if there
+    /// were as many then, else one.
+    fn accept_some(&self, to: &impl Take) -> io::Result<()> {
+        let batch = self.batch.get();
+        for accepted in 0..batch {
+            if accepted > 0 && self.shared && self.gate.row().above_fair_share().is_some() {
+                return Ok(());
+            }
+            if !self.accept(to)? {
+                self.batch.set(1);
+                return Ok(());
+            }
+        }
+        self.batch.set(MOST.min(batch * 2));
+        Ok(())
     }
 
     /// Accepts one connection; false when none waits or the cap is reached.

@@ -128,6 +128,14 @@ def begin_and_wait(environ, start_response):
     return Closing(iter([b"seen"]))
 
 
+def written_and_raised(environ, start_response):
+    """More than fits anywhere but at a client that reads."""
+    write = start_response("200 OK", TEXT)
+    for _ in range(1000):
+        write(bytes(65536))
+    raise ValueError("nobody is there")
+
+
 def closed(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(CLOSED).encode()]

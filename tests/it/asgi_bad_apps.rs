@@ -96,7 +96,10 @@ fn an_exception_after_the_end_is_logged() {
     check(
         "/raises_after_end",
         Answer(200, "good"),
-        &["ValueError: after the end"],
+        &[
+            "Error in the application after the end of request GET /raises_after_end:",
+            "ValueError: after the end",
+        ],
     );
 }
 
@@ -237,7 +240,7 @@ fn a_body_of_another_length_than_announced_is_never_taken_for_the_whole() {
     check(
         "/too_long_in_pieces",
         Answer(200, "good"),
-        &["body is longer than its Content-Length"],
+        &["body is longer than its Content-Length: GET /too_long_in_pieces"],
     );
 }
 

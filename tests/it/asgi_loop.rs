@@ -323,3 +323,57 @@ fn a_loop_that_is_not_there_is_named() {
     server.wait_for_line("Python cannot import uvloop");
     server.assert_exits(3).within(secs(10));
 }
+
+/// Tasks that go on together do so with no pass of the loop between them. The last of them holds the thread until the client
+/// of the first has its answer, and has asked again.
+#[test]
+fn answers_of_tasks_that_go_on_together_are_written_as_they_come() {
+    const WAITING: usize = 20;
+    let app = "import asyncio, os, time\n\
+        waiting, woken, event = 0, 0, asyncio.Event()\n\
+        async def answer(send, text):\n\
+        \x20   await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n\
+        \x20   await send({'type': 'http.response.body', 'body': text})\n\
+        async def app(scope, receive, send):\n\
+        \x20   global waiting, woken\n\
+        \x20   if scope['type'] != 'http': raise RuntimeError('http alone')\n\
+        \x20   if scope['path'] == '/count': return await answer(send, b'%d' % waiting)\n\
+        \x20   if scope['path'] == '/go': event.set()\n\
+        \x20   if scope['path'] != '/wait': return await answer(send, b'at once')\n\
+        \x20   waiting += 1\n\
+        \x20   await event.wait()\n\
+        \x20   woken += 1\n\
+        \x20   if woken < waiting:\n\
+        \x20       time.sleep(0.002)\n\
+        \x20       return await answer(send, b'woken')\n\
+        \x20   until = time.monotonic() + 20\n\
+        \x20   while not os.path.exists('answered') and time.monotonic() < until: time.sleep(0.01)\n\
+        \x20   await answer(send, b'early' if os.path.exists('answered') else b'late')\n";
+    for event_loop in LOOPS {
+        let rgun = asgi("together:app", event_loop);
+        rgun.write("together.py", app);
+        let home = rgun.directory();
+        let server = rgun.chdir(home).start();
+        let mut clients: Vec<_> = (0..WAITING).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send_get("/wait");
+        }
+        until("all wait", patience(), || {
+            server.get("/count").response().text() == WAITING.to_string()
+        });
+        let mut go = server.connect();
+        go.send_get("/go");
+        let (first, others) = clients.split_first_mut().expect("there are some");
+        assert_eq!(first.response().text(), "woken", "{event_loop}");
+        // It comes within a step of another task, and is put off.
+        first.send_get("/again");
+        std::fs::write(server.directory().join("answered"), "").expect("a file");
+        assert_eq!(first.response().text(), "at once", "{event_loop}");
+        assert_eq!(go.response().text(), "at once", "{event_loop}");
+        let mut texts: Vec<_> = (others.iter_mut())
+            .map(|client| client.response().text())
+            .collect();
+        assert_eq!(texts.pop().as_deref(), Some("early"), "{event_loop}");
+        assert!(texts.iter().all(|text| text == "woken"), "{event_loop}");
+    }
+}

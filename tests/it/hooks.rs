@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::harness::frames::{Frames, frame};
 use crate::harness::{Rgun, Server, patience, process, secs, until};
 
 /// The server with these hooks.
@@ -137,6 +138,23 @@ fn a_long_hook_keeps_its_worker_alive_by_its_heartbeat() {
         .start();
     assert_eq!(server.count_lines("WORKER TIMEOUT"), 0);
     assert_eq!(server.booted().len(), 1);
+}
+
+/// As in Gunicorn, whose asgi worker has them for HTTP alone.
+#[test]
+fn request_hooks_are_not_called_for_websockets() {
+    let file = "def pre_request(worker, req): worker.log.info('before %s', req.path)\n\
+        def post_request(worker, req, environ, resp): worker.log.info('after %s', req.path)\n";
+    let server = hooked("websocket:app", file).args(["-k", "asgi"]).start();
+    let mut frames = Frames::open(&server, "/echo");
+    frames.say("hello");
+    frames.hears("hello");
+    frames.send(frame(0x88, [0x03, 0xE8]));
+    frames.is_closed(1000);
+    assert_eq!(server.get("/last").response().text(), "plain");
+    server.wait_for_line("after /last");
+    assert_eq!(server.count_lines("before "), 1);
+    assert_eq!(server.count_lines("after "), 1);
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod asgi_loop;
 mod boot;
 mod chaos;
 mod colours;
+mod drain;
+mod early_hints;
 mod faults;
 mod frameworks;
 mod gunicorn_conf;

@@ -262,6 +262,36 @@ fn an_import_that_hangs_is_told_too() {
     assert_has(&report, "in <module>");
 }
 
+/// What the report asks of a module need not be there yet.
+#[test]
+fn a_module_that_is_imported_by_half_keeps_nothing_back() {
+    for (half, hang) in [
+        ("asyncio", "asyncio.base_events"),
+        ("asyncio.tasks", "asyncio.base_tasks"),
+        ("greenlet", "greenlet._greenlet"),
+        ("gevent", "gevent._config"),
+        ("gevent.hub", "gevent._hub_primitives"),
+        ("threading", "_weakrefset"),
+        ("traceback", "linecache"),
+        ("linecache", "tokenize"),
+    ] {
+        let server = Rgun::app("half_imported:app")
+            .args(["-k", "sync"])
+            .env("HALF", half)
+            .env("HANG", hang)
+            .spawn();
+        let line = server.wait_for_line("half imported");
+        let pid = crate::harness::rgun::pid_after(&line, " by ").expect("a pid");
+        process::signal(pid, Signal::SIGABRT);
+        let report = report(&server, pid);
+        assert_has(&report, "The worker's main thread:");
+        assert_has(&report, "half_imported.py\", line");
+        assert_has(&report, "in find_spec");
+        assert_lacks(&report, "cannot be told");
+        assert_lacks(&report, "most recent call first");
+    }
+}
+
 #[test]
 fn the_report_is_one_block_of_the_log_file() {
     let rgun = stuck("sync");

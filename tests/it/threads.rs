@@ -314,6 +314,19 @@ fn a_request_whose_client_leaves_is_finished_and_closed_once() {
 }
 
 #[test]
+fn an_error_that_no_client_sees_is_told_with_its_request() {
+    let server = threads(1, 1).start();
+    let mut leaves = server.connect();
+    leaves.send_get("/written-and-raised?x=1");
+    until("it begins", patience(), || leaves.has_bytes());
+    drop(leaves);
+    server.wait_for_line(
+        "Error handling request GET /written-and-raised?x=1, whose client has gone:",
+    );
+    server.wait_for_line("ValueError: nobody is there");
+}
+
+#[test]
 fn slow_readers_hold_a_thread_only_for_what_has_still_to_be_made() {
     let server = threads(1, 1).start();
     let file = server.directory().join("file");

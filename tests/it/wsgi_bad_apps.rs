@@ -352,7 +352,23 @@ fn a_body_is_as_long_as_its_content_length_or_cut() {
             let text = if path == "/" { "hello world!" } else { "four" };
             assert_eq!(client.get(path).text(), text, "{driver} {path}");
         }
-        server.wait_for_line("An application's body is longer than its Content-Length");
+        server.wait_for_line(
+            "An application's body is longer than its Content-Length: GET /longer-later",
+        );
+    }
+}
+
+#[test]
+fn what_fails_after_the_answer_is_told_with_its_request() {
+    for driver in DRIVERS {
+        let server = start(driver);
+        for (path, line) in [
+            ("/raises-at-the-end?1", "Error after the end of a response"),
+            ("/raises-in-close?2", "Error closing a response"),
+        ] {
+            assert_eq!(server.get(path).response().text(), "whole", "{driver}");
+            server.wait_for_line(&format!("{line}: GET {path}"));
+        }
     }
 }
 

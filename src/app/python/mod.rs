@@ -16,6 +16,7 @@ mod gil;
 mod hooks;
 mod interface;
 mod load;
+mod named;
 mod names;
 mod object;
 mod pace;

@@ -18,10 +18,11 @@ use http_body::Body as _;
 use super::pace::{Mode, Pace};
 use super::reply::{Awaited, Outcome, Reply, reply};
 use super::wsgi::{
-    Answer, AppFailed, Given, Input, Later, Multithread, PyBody, Rest, Wsgi, failed, refused,
+    Answer, AppFailed, Given, Input, Later, Multithread, Outlet, PyBody, Rest, Wsgi, failed,
+    refused,
 };
 use super::{Interpreter, gil};
-use crate::app::{App, Body, BootError, Host, Origin};
+use crate::app::{App, Body, BootError, Host, Line, Origin};
 use crate::channel::WorkerContext;
 use crate::error::AnyError;
 use crate::scoreboard::Row;
@@ -106,6 +107,7 @@ struct Inner {
 struct Job {
     parts: Parts,
     origin: Origin,
+    line: Line,
     input: Input,
     reply: Reply,
 }
@@ -122,14 +124,19 @@ impl App for SyncApp {
     type Body = PyBody;
     type Future = SyncCall;
 
+    /// Without a connection: no early hints.
     fn call(&self, request: Request<Body>, origin: Origin) -> SyncCall {
+        self.serve(request, origin, Line::default())
+    }
+
+    fn serve(&self, request: Request<Body>, origin: Origin, line: Line) -> SyncCall {
         let (parts, body) = request.into_parts();
         if body.is_end_stream() {
-            return SyncCall(self.0.submit(parts, origin, Input::Empty));
+            return SyncCall(self.0.submit(parts, origin, line, Input::Empty));
         }
         SyncCall(Stage::Gathering(Box::new(Gathering {
             input: Box::pin(Input::gather(body)),
-            request: Some((parts, origin)),
+            request: Some((parts, origin, line)),
             inner: Rc::clone(&self.0),
         })))
     }
@@ -149,7 +156,7 @@ enum Stage {
 
 struct Gathering {
     input: Pin<Box<dyn Future<Output = Result<Input, AnyError>>>>,
-    request: Option<(Parts, Origin)>,
+    request: Option<(Parts, Origin, Line)>,
     inner: Rc<Inner>,
 }
 
@@ -172,8 +179,8 @@ impl Future for SyncCall {
                 Stage::Gathering(gathering) => {
                     match std::task::ready!(gathering.input.as_mut().poll(cx)) {
                         Ok(input) => match gathering.request.take() {
-                            Some((parts, origin)) => {
-                                gathering.inner.submit(parts, origin, input)
+                            Some((parts, origin, line)) => {
+                                gathering.inner.submit(parts, origin, line, input)
                             }
                             None => Stage::Answered(None),
                         },
@@ -195,11 +202,11 @@ impl Future for SyncCall {
 
 impl Inner {
     /// Serves a request at once or with the others, as the app's pace is.
-    fn submit(&self, mut parts: Parts, origin: Origin, input: Input) -> Stage {
+    fn submit(&self, mut parts: Parts, origin: Origin, line: Line, input: Input) -> Stage {
         match self.pace.mode(self.turns.load(Ordering::Relaxed)) {
             Mode::AtOnce => {
                 let start = self.pace.samples().then(Instant::now);
-                let outcome = self.serve(&mut parts, &origin, input);
+                let outcome = self.serve(&mut parts, &origin, line, input);
                 if let Some(start) = start {
                     self.pace.record(start.elapsed());
                 }
@@ -210,6 +217,7 @@ impl Inner {
                 self.jobs.borrow_mut().push_back(Job {
                     parts,
                     origin,
+                    line,
                     input,
                     reply,
                 });
@@ -221,8 +229,8 @@ impl Inner {
 
     /// Serves a request. Where the app is slow, its client had better come back to a worker that is idle then: a connection
     /// that is kept waits for all that this worker has to do. (Gunicorn's sync workers keep none.)
-    fn serve(&self, parts: &mut Parts, origin: &Origin, input: Input) -> Outcome {
-        let mut outcome = self.answer(parts, origin, input);
+    fn serve(&self, parts: &mut Parts, origin: &Origin, line: Line, input: Input) -> Outcome {
+        let mut outcome = self.answer(parts, origin, line, input);
         if self.pace.is_long()
             && self.row.is_crowded()
             && let Ok(response) = &mut outcome
@@ -233,14 +241,15 @@ impl Inner {
         outcome
     }
 
-    fn answer(&self, parts: &mut Parts, origin: &Origin, input: Input) -> Outcome {
+    fn answer(&self, parts: &mut Parts, origin: &Origin, line: Line, input: Input) -> Outcome {
         let context = self.wsgi.context()?;
         let entered = context
             .enter()
             .map_err(|error| failed(self.wsgi.py(), &error))?;
+        let outlet = Outlet::Line(line);
         let answer = self
             .wsgi
-            .call(parts, origin, Given::Gathered(input), None)?;
+            .call(parts, origin, Given::Gathered(input), outlet)?;
         drop(entered);
         Ok(match answer {
             Answer::Whole(response) => response,
@@ -287,7 +296,7 @@ impl Future for Batch {
             if job.reply.is_abandoned() {
                 continue;
             }
-            let outcome = inner.serve(&mut job.parts, &job.origin, job.input);
+            let outcome = inner.serve(&mut job.parts, &job.origin, job.line, job.input);
             if let Some(task) = job.reply.send(outcome) {
                 task.wake();
             }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::board::Board;
 use super::exchange::Exchange;
 use super::start::Starter;
+use super::turns::Turns;
 use crate::app::BootError;
 use crate::app::python::awaitable::Awaitables;
 use crate::app::python::object::{self, Ref};
@@ -50,6 +51,8 @@ pub(in crate::app::python) struct Asyncio {
     ended: OnceCell<Ref>,
     /// Told when none goes on.
     quiet: Notify,
+    /// The runtime, while the loop runs.
+    turns: OnceCell<Bound<'static, Turns>>,
     /// How long a request's Task goes on without its client.
     pub(super) grace: Duration,
 }
@@ -82,6 +85,7 @@ impl Asyncio {
                 running: RefCell::default(),
                 ended: OnceCell::new(),
                 quiet: Notify::new(),
+                turns: OnceCell::new(),
                 grace,
                 event_loop,
             })
@@ -100,6 +104,20 @@ impl Asyncio {
     /// A future of the loop.
     pub(in crate::app::python) fn future(&self) -> PyResult<Ref> {
         self.create_future.call0()
+    }
+
+    /// What the runtime's turns are asked of.
+    pub(super) fn connect(&self, turns: Bound<'static, Turns>) {
+        // Once a process.
+        drop(self.turns.set(turns));
+    }
+
+    /// The app has sent something: answers that have waited long enough are written now.
+    pub(super) fn write_overdue(&self) -> PyResult<()> {
+        match self.turns.get() {
+            Some(turns) if self.board.is_overdue() => turns.borrow().aside(self.py()),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Resolves a future, unless it has been cancelled meanwhile.

@@ -9,12 +9,16 @@ use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
 use crate::app::Bell;
 use crate::app::python::counted::{counted, is_runnable};
 use crate::app::python::traceback;
+
+/// How long answers wait for the loop to give a turn, while it goes on with others.
+const PATIENCE: Duration = Duration::from_micros(500);
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -27,6 +31,12 @@ pub(in crate::app::python) struct Board {
     fresh: RefCell<Vec<Task>>,
     /// A turn is running: tasks can be woken now.
     turning: Cell<bool>,
+    /// The turn is one within a step of the app's: no app may be called in it.
+    aside: Cell<bool>,
+    /// Tasks that wait for the end of that.
+    after: RefCell<Vec<Waker>>,
+    /// Since when answers wait for a turn, if several do.
+    since: Cell<Option<Instant>>,
     /// A turn is certain to come: nobody needs to ask for one.
     coming: Cell<bool>,
     /// There is something for Python code to do.
@@ -114,6 +124,54 @@ impl Board {
         }
     }
 
+    /// Whether several answers have been waiting for a turn for a while.
+    ///
+    /// Tasks that wait for the same (a time, a lock) go on one after the other, with no turn between. Were their answers
+    /// written at the end of it all, their clients would ask all at once again, and that for ever.
+    pub(super) fn is_overdue(&self) -> bool {
+        if self.turning.get() || self.tasks.borrow().len() < 2 {
+            return false;
+        }
+        let now = Instant::now();
+        if let Some(since) = self.since.get() {
+            return now - since >= PATIENCE;
+        }
+        self.since.set(Some(now));
+        false
+    }
+
+    /// Begins turns within a step of the app's, in which no other is called; what [`settle`](Self::settle) is to be told.
+    pub(super) fn step_aside(&self) -> bool {
+        self.aside.set(true);
+        self.coming.get()
+    }
+
+    /// Whether there is such a turn: then `task` is woken in the next one that is not.
+    pub(super) fn puts_off(&self, task: &Waker) -> bool {
+        let aside = self.aside.get();
+        if aside {
+            self.after.borrow_mut().push(task.clone());
+        }
+        aside
+    }
+
+    /// After such a turn: the next one is as certain, or not, as it was before.
+    pub(super) fn settle(&self, py: Python<'_>, coming: bool) {
+        self.aside.set(false);
+        // What it was to end for, the loop sees by itself.
+        self.work.set(false);
+        self.tasks.borrow_mut().append(&mut self.after.borrow_mut());
+        if !coming && self.rest() {
+            self.coming.set(false);
+            self.request(py);
+        }
+    }
+
+    /// Whether a turn within a step of the app's runs.
+    pub(super) fn is_aside(&self) -> bool {
+        self.aside.get()
+    }
+
     /// Whether the loop was to be told since the last question.
     pub(super) fn take_work(&self) -> bool {
         self.work.replace(false)
@@ -121,6 +179,7 @@ impl Board {
 
     /// Before a turn.
     pub(super) fn begin(&self) {
+        self.since.set(None);
         self.coming.set(true);
         self.turning.set(true);
     }

@@ -6,7 +6,7 @@ mod dialogue;
 mod failure;
 mod waiting;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::Context;
 
@@ -22,6 +22,7 @@ use super::input::{Input, Piece, read_on};
 use super::message::{Message, Messages};
 use super::output::{AsgiBody, Outcome, Output, Phase};
 use super::port::Leased;
+use crate::app::python::named::Named;
 use crate::app::python::object::Ref;
 use crate::app::python::traceback;
 use crate::app::python::wsgi::Blocks;
@@ -78,11 +79,13 @@ pub(in crate::app::python) struct Exchange {
     messages: Rc<Messages>,
     line: Line,
     facts: Facts,
+    /// There once the scope is made.
+    pub(super) request: OnceCell<Named>,
     /// What the request's headers were in: the response's have room there.
     pub(super) room: RefCell<HeaderMap>,
     presence: Cell<Presence>,
-    /// There if a WebSocket is asked for.
-    dialogue: Option<Dialogue>,
+    /// There if a WebSocket is asked for. Apart, as few do: glibc is slow with blocks of more than 1 KiB.
+    dialogue: Option<Box<Dialogue>>,
     input: RefCell<Input>,
     output: RefCell<Output>,
     /// Futures of those who wait in `receive()`, and in `send()`.
@@ -121,9 +124,10 @@ impl Exchange {
             messages,
             line,
             facts,
+            request: OnceCell::new(),
             room: RefCell::default(),
             presence: Cell::new(Presence::Here),
-            dialogue,
+            dialogue: dialogue.map(Box::new),
             input: RefCell::new(input),
             output: RefCell::default(),
             receivers: Waiting::default(),
@@ -150,10 +154,12 @@ impl Exchange {
 
     /// `send(message)`.
     pub(super) fn send(self: &Rc<Self>, message: &Ref) -> PyResult<Ref> {
-        match &self.dialogue {
+        let sent = match &self.dialogue {
             Some(dialogue) => dialogue.send(self, message),
             None => self.send_http(message),
-        }
+        };
+        self.asgi.write_overdue()?;
+        sent
     }
 
     fn send_http(self: &Rc<Self>, message: &Ref) -> PyResult<Ref> {
@@ -231,7 +237,10 @@ impl Exchange {
             }
             Phase::Streaming(trailers) => {
                 if output.sated && !output.bodiless && !bytes.is_empty() {
-                    tracing::error!("An application's body is longer than its Content-Length");
+                    tracing::error!(
+                        "An application's body is longer than its Content-Length: {}",
+                        self.name()
+                    );
                 }
                 output.push(bytes);
                 output.phase = match (more, trailers) {
@@ -324,6 +333,14 @@ impl Exchange {
             let _ = self.line.inform(StatusCode::EARLY_HINTS, fields);
         }
         Ok(())
+    }
+
+    /// The request as the log names it.
+    fn name(&self) -> &dyn std::fmt::Display {
+        match self.request.get() {
+            Some(request) => request,
+            None => &"(its scope could not be made)",
+        }
     }
 
     /// There is something for the server's side.
@@ -479,7 +496,8 @@ impl Exchange {
                 }
             }
             Err(error) => tracing::error!(
-                "A task cannot be cancelled\n{}",
+                "The task of a request cannot be cancelled: {}\n{}",
+                self.name(),
                 traceback::text(self.asgi.py(), &error)
             ),
         }

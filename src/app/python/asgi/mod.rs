@@ -45,6 +45,7 @@ use self::port::Ports;
 use self::scope::Scopes;
 use self::turns::Turns;
 use super::counted::counted;
+use super::named::Named;
 use super::object::{self, Ref};
 use super::{Interpreter, gil, load};
 use crate::app::{App, Bell, Body, BootError, Host, Line, Origin};
@@ -211,6 +212,7 @@ impl Host for AsgiHost {
         let drive = || -> PyResult<()> {
             let event_loop = app.asgi.event_loop();
             let turns = Bound::new(py, turns)?;
+            app.asgi.connect(turns.clone());
             let glue = asyncio::glue(py)?;
             glue.call_method1("drive", (event_loop, &turns, epoll))
                 .map(drop)
@@ -330,6 +332,8 @@ impl Inner {
     ) -> PyResult<()> {
         let scope = self.scopes.make(parts, origin, facts.trailers)?;
         exchange.settle_scope(&scope)?;
+        // Once, as this is called once.
+        drop(exchange.request.set(Named::take(parts)));
         parts.headers.clear();
         exchange.room.replace(std::mem::take(&mut parts.headers));
         let scope = scope.into_any();
@@ -374,16 +378,20 @@ impl App for AsgiApp {
     }
 
     fn serve(&self, request: Request<Body>, origin: Origin, line: Line) -> AsgiCall {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         if body.is_end_stream() {
-            let dialogue = match Dialogue::asked(&mut parts, &origin, self.0.websocket) {
-                Ok(dialogue) => dialogue,
-                Err(answer) => return AsgiCall(Stage::Refused(Some(answer))),
+            let app = Rc::clone(&self.0);
+            let plain = Plain {
+                app,
+                parts,
+                origin,
+                line,
             };
-            let exchange = self
-                .0
-                .start(&mut parts, &origin, line, Input::Empty, dialogue);
-            return AsgiCall(Stage::Running(exchange));
+            return AsgiCall(if self.0.asgi.board.is_aside() {
+                Stage::PutOff(Some(Box::new(plain)))
+            } else {
+                plain.start()
+            });
         }
         // A client that waits for `100 Continue` gets that only from an app that wants the body.
         let input = if parts.headers.contains_key(EXPECT) {
@@ -409,10 +417,43 @@ pub(crate) struct AsgiCall(Stage);
 enum Stage {
     /// The connection has just been asked for the body: what of it is here comes with the call.
     Starting(Option<Box<Starting>>),
+    /// A request without a body, that came while no app could be called.
+    PutOff(Option<Box<Plain>>),
     Running(Rc<Exchange>),
     /// No app is asked.
     Refused(Option<Box<Response<AsgiBody>>>),
     Over,
+}
+
+/// A request without a body.
+struct Plain {
+    app: Rc<Inner>,
+    parts: Parts,
+    origin: Origin,
+    line: Line,
+}
+
+impl std::fmt::Debug for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plain").finish_non_exhaustive()
+    }
+}
+
+impl Plain {
+    fn start(self) -> Stage {
+        let Self {
+            app,
+            mut parts,
+            origin,
+            line,
+        } = self;
+        match Dialogue::asked(&mut parts, &origin, app.websocket) {
+            Ok(dialogue) => {
+                Stage::Running(app.start(&mut parts, &origin, line, Input::Empty, dialogue))
+            }
+            Err(answer) => Stage::Refused(Some(answer)),
+        }
+    }
 }
 
 struct Starting {
@@ -433,7 +474,19 @@ impl Future for AsgiCall {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if let Stage::PutOff(plain) = &mut self.0 {
+            match plain.take_if(|plain| !plain.app.asgi.board.puts_off(cx.waker())) {
+                Some(plain) => self.0 = plain.start(),
+                None => return Poll::Pending,
+            }
+        }
         if let Stage::Starting(starting) = &mut self.0 {
+            if starting
+                .as_ref()
+                .is_some_and(|one| one.app.asgi.board.puts_off(cx.waker()))
+            {
+                return Poll::Pending;
+            }
             let Some(starting) = starting.take() else {
                 return Poll::Pending;
             };
@@ -463,7 +516,7 @@ impl Future for AsgiCall {
                 }
                 None => Poll::Pending,
             },
-            Stage::Starting(_) | Stage::Over => Poll::Pending,
+            Stage::Starting(_) | Stage::PutOff(_) | Stage::Over => Poll::Pending,
         }
     }
 }

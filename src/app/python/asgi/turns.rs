@@ -24,6 +24,9 @@ use crate::error::Exit;
 /// A turn that is not to wait ends after so many rounds of the runtime's queue even if tasks are runnable.
 const ROUNDS: usize = 16;
 
+/// The same after so long: the loop has other descriptors to look at, the listeners among them with uvloop.
+const LENGTH: Duration = Duration::from_millis(2);
+
 /// What an app gets beyond its deadline for its last words; the master has not much more patience.
 const MOMENT: Duration = Duration::from_millis(150);
 
@@ -95,6 +98,29 @@ impl Turns {
         Ok(Some(ended))
     }
 
+    /// Lets the runtime run until it has nothing left to do, without waiting.
+    fn spin(&self) -> PyResult<()> {
+        let (mut rounds, mut end) = (0, None);
+        // Always woken, so that the runtime polls its driver and never waits in it.
+        self.run(|cx| {
+            if rounds > 0 && (rounds >= ROUNDS || !is_runnable() || is_over(&mut end)) {
+                return Poll::Ready(());
+            }
+            rounds += 1;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .map(drop)
+    }
+
+    /// A turn within a step of the app's, for answers that have waited long enough.
+    pub(super) fn aside(&self, py: Python<'_>) -> PyResult<()> {
+        let coming = self.board.step_aside();
+        let turned = self.spin();
+        self.board.settle(py, coming);
+        turned
+    }
+
     /// Whether Python's own epoll has something.
     fn poll_python(&self, cx: &mut Context<'_>) -> bool {
         // Registered within the runtime, so here.
@@ -122,7 +148,7 @@ impl Turns {
     fn wait(&self) -> PyResult<Option<bool>> {
         let until = self.until.get();
         let mut sleep = self.sleep.take();
-        let mut rounds = 0;
+        let (mut rounds, mut end) = (0, None);
         let mut hurry = until.is_some_and(|until| until <= Instant::now());
         let ended = self.run(|cx| {
             let readable = self.poll_python(cx);
@@ -139,7 +165,7 @@ impl Turns {
                 return Poll::Ready(readable);
             }
             if hurry {
-                if rounds > ROUNDS || !is_runnable() {
+                if rounds > ROUNDS || !is_runnable() || is_over(&mut end) {
                     return Poll::Ready(readable);
                 }
                 cx.waker().wake_by_ref();
@@ -153,6 +179,12 @@ impl Turns {
         self.sleep.replace(sleep);
         ended
     }
+}
+
+/// Whether a turn has gone on for [`LENGTH`] since this was first asked.
+fn is_over(end: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    now >= *end.get_or_insert(now + LENGTH)
 }
 
 /// Whether it is `until`; else the task is woken then.
@@ -216,17 +248,7 @@ impl Turns {
 
     /// Lets the runtime run until it has nothing left to do.
     fn turn(&self) -> PyResult<()> {
-        let mut rounds = 0;
-        // Always woken, so that the runtime polls its driver and never waits in it.
-        self.run(|cx| {
-            if rounds > 0 && (rounds >= ROUNDS || !is_runnable()) {
-                return Poll::Ready(());
-            }
-            rounds += 1;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .map(drop)
+        self.spin()
     }
 
     /// After a turn: whether there is to be another one soon.
@@ -256,6 +278,9 @@ impl Turns {
     fn left(&self) -> f64 {
         self.app.left().as_secs_f64()
     }
+
+    /// The same after so long: the loop has other descriptors to look at, the listeners among them with uvloop.
+    const LENGTH: Duration = Duration::from_millis(2);
 
     /// What an app gets beyond that.
     #[expect(clippy::unused_self, reason = "a Python method")]

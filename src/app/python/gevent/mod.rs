@@ -29,10 +29,11 @@ use self::hub::Hub;
 use self::output::Output;
 use self::turns::Turns;
 use super::counted::counted;
+use super::named::Named;
 use super::reply::{Awaited, Outcome, Reply, reply};
-use super::wsgi::{Answer, Given, Input, Multithread, PyBody, Wsgi, failed, refused};
+use super::wsgi::{Answer, Given, Input, Multithread, Outlet, PyBody, Wsgi, failed, refused};
 use super::{Interpreter, cstr, load};
-use crate::app::{App, Bell, Body, BootError, Host, Origin};
+use crate::app::{App, Bell, Body, BootError, Host, Line, Origin};
 use crate::channel::WorkerContext;
 use crate::error::{AnyError, Exit};
 
@@ -199,6 +200,7 @@ struct Inner {
 struct Job {
     parts: Parts,
     origin: Origin,
+    line: Line,
     input: Awaiting,
     reply: Reply,
 }
@@ -218,12 +220,17 @@ impl App for GeventApp {
     type Body = PyBody;
     type Future = GeventCall;
 
+    /// Without a connection: no early hints.
     fn call(&self, request: Request<Body>, origin: Origin) -> GeventCall {
+        self.serve(request, origin, Line::default())
+    }
+
+    fn serve(&self, request: Request<Body>, origin: Origin, line: Line) -> GeventCall {
         let (parts, body) = request.into_parts();
         if body.is_end_stream() {
             return self
                 .0
-                .queued(parts, origin, Awaiting::Gathered(Input::Empty));
+                .queued(parts, origin, line, Awaiting::Gathered(Input::Empty));
         }
         if body
             .size_hint()
@@ -233,7 +240,10 @@ impl App for GeventApp {
             let inner = Rc::clone(&self.0);
             return GeventCall(Stage::Gathering(Box::pin(async move {
                 match Input::gather(body).await {
-                    Ok(input) => inner.submit(parts, origin, Awaiting::Gathered(input)).await,
+                    Ok(input) => {
+                        let input = Awaiting::Gathered(input);
+                        inner.submit(parts, origin, line, input).await
+                    }
                     Err(error) => refused(error),
                 }
             })));
@@ -242,7 +252,7 @@ impl App for GeventApp {
             Ok((stream, fill)) => {
                 tokio::task::spawn_local(counted(fill));
                 self.0
-                    .queued(parts, origin, Awaiting::Stream(stream.unbind()))
+                    .queued(parts, origin, line, Awaiting::Stream(stream.unbind()))
             }
             Err(error) => {
                 let error = failed(self.0.wsgi.py(), &error);
@@ -284,19 +294,20 @@ impl Future for GeventCall {
 }
 
 impl Inner {
-    fn submit(&self, parts: Parts, origin: Origin, input: Awaiting) -> Awaited {
+    fn submit(&self, parts: Parts, origin: Origin, line: Line, input: Awaiting) -> Awaited {
         let (reply, awaited) = reply();
         self.hub.board.jobs.borrow_mut().push_back(Job {
             parts,
             origin,
+            line,
             input,
             reply,
         });
         awaited
     }
 
-    fn queued(&self, parts: Parts, origin: Origin, input: Awaiting) -> GeventCall {
-        GeventCall(Stage::Queued(self.submit(parts, origin, input)))
+    fn queued(&self, parts: Parts, origin: Origin, line: Line, input: Awaiting) -> GeventCall {
+        GeventCall(Stage::Queued(self.submit(parts, origin, line, input)))
     }
 
     /// Serves one request, in a greenlet.
@@ -304,14 +315,14 @@ impl Inner {
         if job.reply.is_abandoned() {
             return;
         }
-        let output = Rc::new(Output::new(Rc::clone(&self.hub), job.reply));
+        let output = Rc::new(Output::new(Rc::clone(&self.hub), job.reply, job.line));
         let py = self.wsgi.py();
         let body = match &job.input {
             Awaiting::Stream(stream) => Some(stream.clone_ref(py)),
             Awaiting::Gathered(_) => None,
         };
         if let Err(error) = self.run(&mut job.parts, &job.origin, job.input, &output) {
-            output.answer(Err(error));
+            output.fail(error, &Named::of(&job.parts));
         }
         // The app may still hold it, say in the cycle of an exception: then the client would wait to send the rest.
         if let Some(body) = body {
@@ -332,10 +343,10 @@ impl Inner {
             Awaiting::Gathered(input) => Given::Gathered(input),
             Awaiting::Stream(stream) => Given::Object(stream.into_bound(py).into_any()),
         };
-        let sink = Rc::clone(output);
+        let sink: Rc<Output> = Rc::clone(output);
         let ran = context.run(|| -> Result<(), AnyError> {
-            match self.wsgi.call(parts, origin, input, Some(sink))? {
-                Answer::Whole(response) => output.answer(Ok(response)),
+            match self.wsgi.call(parts, origin, input, Outlet::Sink(sink))? {
+                Answer::Whole(response) => output.answer(response),
                 Answer::File(head, file) => output.file(head, file),
                 Answer::Stream(head, source) => output.stream(Some(head), source),
                 Answer::Rest(source) => output.stream(None, source),

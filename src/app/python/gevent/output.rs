@@ -5,10 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
 use pyo3::prelude::*;
 
 use super::hub::Hub;
 use super::pipe::{Pipe, Room, Side, Taken};
+use crate::app::Line;
+use crate::app::python::named::Named;
 use crate::app::python::reply::{Outcome, Reply};
 use crate::app::python::wsgi::{
     AppFailed, ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source, before_start, failed,
@@ -25,32 +28,47 @@ pub(super) struct Output {
     hub: Rc<Hub>,
     reply: RefCell<Option<Reply>>,
     pipe: RefCell<Option<Rc<Outgoing>>>,
+    line: Line,
 }
 
 impl Output {
-    pub(super) fn new(hub: Rc<Hub>, reply: Reply) -> Self {
+    pub(super) fn new(hub: Rc<Hub>, reply: Reply, line: Line) -> Self {
         Self {
             hub,
             reply: RefCell::new(Some(reply)),
             pipe: RefCell::new(None),
+            line,
         }
     }
 
-    /// Answers, unless the head is out: then the response is cut where it ended in an error.
-    pub(super) fn answer(&self, outcome: Outcome) {
+    /// Answers with all of a response.
+    pub(super) fn answer(&self, response: Response<PyBody>) {
         let reply = self.reply.take();
         if let Some(reply) = reply {
-            if let (Err(error), true) = (&outcome, reply.is_abandoned())
-                && !matches!(error.downcast_ref(), Some(AppFailed::Killed))
+            self.send_reply(reply, Ok(response));
+        }
+    }
+
+    /// Answers that the app has failed; where the head is out, the response is cut.
+    pub(super) fn fail(&self, error: AnyError, request: &Named) {
+        let reply = self.reply.take();
+        if let Some(reply) = reply {
+            if reply.is_abandoned() && !matches!(error.downcast_ref(), Some(AppFailed::Killed))
             {
                 // Nobody else will.
-                tracing::error!("Error handling a request whose client has gone: {error}");
+                tracing::error!(
+                    "Error handling request {request}, whose client has gone: {error}"
+                );
             }
-            if let Some(task) = reply.send(outcome) {
-                self.hub.board.wake(self.hub.py(), task);
-            }
+            self.send_reply(reply, Err(error));
         } else if let Some(pipe) = self.pipe.take() {
-            self.hub.tell(pipe.finish(outcome.map(drop)));
+            self.hub.tell(pipe.finish(Err(error)));
+        }
+    }
+
+    fn send_reply(&self, reply: Reply, outcome: Outcome) {
+        if let Some(task) = reply.send(outcome) {
+            self.hub.board.wake(self.hub.py(), task);
         }
     }
 
@@ -76,7 +94,7 @@ impl Output {
         let pipe = match head {
             Some(head) => match source.take_whole() {
                 Some(whole) => {
-                    self.answer(Ok(head.with(PyBody::whole(whole))));
+                    self.answer(head.with(PyBody::whole(whole)));
                     return source.finish();
                 }
                 None => Some(self.begin(head, None)),
@@ -145,6 +163,11 @@ impl Sink for Output {
             }
         };
         self.send(&pipe, chunk).map(drop)
+    }
+
+    fn hint(&self, fields: HeaderMap) {
+        // A hint that cannot be sent is no loss.
+        let _ = self.line.inform(StatusCode::EARLY_HINTS, &fields);
     }
 }
 

@@ -171,6 +171,9 @@ impl Turns {
     }
 
     /// Serves requests until there are none, or it is the runtime's turn.
+    ///
+    /// Not within its caller: what that has on the stack is copied away and back at each switch.
+    #[inline(never)]
     fn serve(&self, py: Python<'_>) {
         loop {
             while self.board.has_time() {

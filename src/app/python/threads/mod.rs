@@ -33,7 +33,7 @@ use self::runner::{Job, Task, Threads};
 use self::signals::Wakeup;
 use super::wsgi::{Input, PyBody, refused};
 use super::{Interpreter, gil, load, object, shared, traceback};
-use crate::app::{App, Body, BootError, Host, Origin};
+use crate::app::{App, Body, BootError, Host, Line, Origin};
 use crate::channel::{Interface, WorkerContext};
 use crate::config::LogTarget;
 use crate::error::{AnyError, Exit};
@@ -52,8 +52,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn submit(&self, parts: Parts, origin: Origin, input: Input) -> Awaited {
-        let (reply, awaited) = reply(&self.board);
+    fn submit(&self, parts: Parts, origin: Origin, line: Line, input: Input) -> Awaited {
+        let (reply, awaited) = reply(&self.board, line);
         let refused = self.pool.push(Task::Serve(Box::new(Job {
             parts,
             origin,
@@ -229,16 +229,22 @@ impl App for ThreadsApp {
     type Body = PyBody;
     type Future = ThreadsCall;
 
+    /// Without a connection: no early hints.
     fn call(&self, request: Request<Body>, origin: Origin) -> ThreadsCall {
+        self.serve(request, origin, Line::default())
+    }
+
+    fn serve(&self, request: Request<Body>, origin: Origin, line: Line) -> ThreadsCall {
         let (parts, body) = request.into_parts();
         if body.is_end_stream() {
-            return ThreadsCall(Stage::Queued(self.0.submit(parts, origin, Input::Empty)));
+            let queued = self.0.submit(parts, origin, line, Input::Empty);
+            return ThreadsCall(Stage::Queued(queued));
         }
         let shared = Arc::clone(&self.0);
         // All of it: a thread is too dear to wait for a client.
         ThreadsCall(Stage::Gathering(Box::pin(async move {
             match Input::gather(body).await {
-                Ok(input) => delivered(shared.submit(parts, origin, input).await),
+                Ok(input) => delivered(shared.submit(parts, origin, line, input).await),
                 Err(error) => refused(error),
             }
         })))

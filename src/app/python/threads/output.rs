@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use bytes::Bytes;
+use http::{HeaderMap, Response};
 use pyo3::prelude::*;
 
 use super::Shared;
 use super::pipe::{Pipe, Room};
 use super::pool::Seat;
-use super::reply::{Delivery, Outcome, Reply};
+use super::reply::{Delivery, Reply};
 use super::runner::Task;
+use crate::app::python::named::Named;
 use crate::app::python::object::Context;
 use crate::app::python::shared::Away;
 use crate::app::python::wsgi::{
@@ -49,17 +51,31 @@ impl Output {
         })
     }
 
-    /// Answers, unless the head is out: then the response is cut where it ended in an error.
-    pub(super) fn answer(&self, outcome: Outcome) {
+    /// Answers with all of a response.
+    fn answer(&self, response: Response<Delivery>) {
         self.shared.end_if_forked(self.py);
         let reply = self.reply.take();
         if let Some(reply) = reply {
-            if let (Err(error), true) = (&outcome, reply.is_abandoned()) {
-                tell_myself(&**error);
+            reply.send(Ok(response));
+        }
+    }
+
+    /// Answers with all of a body.
+    pub(super) fn whole(&self, head: Response<()>, body: Bytes) {
+        self.answer(head.map(|()| Delivery::Whole(body)));
+    }
+
+    /// Answers that the app has failed; where the head is out, the response is cut.
+    pub(super) fn fail(&self, error: AnyError, request: &Named) {
+        self.shared.end_if_forked(self.py);
+        let reply = self.reply.take();
+        if let Some(reply) = reply {
+            if reply.is_abandoned() {
+                tell_myself(&*error, request);
             }
-            reply.send(outcome);
+            reply.send(Err(error));
         } else if let Some(pipe) = self.pipe.take() {
-            end(&pipe, outcome.map(drop));
+            end(&pipe, Err(error), request);
         }
     }
 
@@ -84,7 +100,7 @@ impl Output {
         let pipe = match head {
             Some(head) => {
                 if let Some(whole) = source.take_whole() {
-                    self.answer(Ok(head.with(Delivery::Whole(whole))));
+                    self.answer(head.with(Delivery::Whole(whole)));
                     return source.finish();
                 }
                 let first = source.take_ready();
@@ -107,7 +123,7 @@ impl Output {
         };
         self.shared.end_if_forked(self.py);
         // The client need not wait for the app's `close()`.
-        end(&pipe, ended);
+        end(&pipe, ended, source.request());
         source.finish();
     }
 
@@ -122,7 +138,7 @@ impl Output {
                 context: context.into_away(),
             }),
         };
-        self.answer(Ok(head.with(Delivery::Sent(sent))));
+        self.answer(head.with(Delivery::Sent(Box::new(sent))));
     }
 
     /// Puts a chunk in, then waits while the pipe is full, unless `at_once`.
@@ -141,14 +157,14 @@ impl Output {
 }
 
 /// Ends a response; an error that nobody is told is logged here.
-fn end(pipe: &Pipe, ended: Result<(), AnyError>) {
+fn end(pipe: &Pipe, ended: Result<(), AnyError>, request: &Named) {
     if let Err(error) = pipe.finish(ended) {
-        tell_myself(&*error);
+        tell_myself(&*error, request);
     }
 }
 
-fn tell_myself(error: &(dyn std::error::Error + Send + Sync)) {
-    tracing::error!("Error handling a request whose client has gone: {error}");
+fn tell_myself(error: &(dyn std::error::Error + Send + Sync), request: &Named) {
+    tracing::error!("Error handling request {request}, whose client has gone: {error}");
 }
 
 impl Sink for Output {
@@ -161,6 +177,13 @@ impl Sink for Output {
         };
         self.send(&pipe, chunk, false);
         Ok(())
+    }
+
+    fn hint(&self, fields: HeaderMap) {
+        self.shared.end_if_forked(self.py);
+        if let Some(reply) = &*self.reply.borrow() {
+            reply.hint(fields);
+        }
     }
 }
 
@@ -213,7 +236,7 @@ impl Drop for Sent {
 
 /// A file's wrapper, to be closed in its request's context.
 pub(super) struct Closing {
-    returned: Away,
+    returned: (Away, Named),
     context: Away,
 }
 

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response, StatusCode};
 
 use super::board::Board;
 use super::output::{Fed, Sent};
+use crate::app::Line;
 use crate::app::python::wsgi::{AppFailed, PyBody};
 use crate::error::AnyError;
 
@@ -20,7 +21,7 @@ pub(super) enum Delivery {
     /// The thread goes on making it.
     Fed(Fed),
     /// A file, which the server reads.
-    Sent(Sent),
+    Sent(Box<Sent>),
 }
 
 impl From<Delivery> for PyBody {
@@ -28,7 +29,7 @@ impl From<Delivery> for PyBody {
         match delivery {
             Delivery::Whole(bytes) => Self::whole(bytes),
             Delivery::Fed(fed) => Self::fed(fed),
-            Delivery::Sent(sent) => Self::fed(sent),
+            Delivery::Sent(sent) => Self::fed(*sent),
         }
     }
 }
@@ -43,22 +44,34 @@ pub(super) struct Reply {
 }
 
 /// The end that the request's future awaits.
-pub(super) struct Awaited(Arc<Mutex<State>>);
+pub(super) struct Awaited {
+    state: Arc<Mutex<State>>,
+    line: Line,
+}
 
-enum State {
+struct State {
+    stage: Stage,
+    /// Early hints for the connection, which is not the thread's to touch.
+    hints: Vec<HeaderMap>,
+}
+
+enum Stage {
     Open(Option<Waker>),
     Answered(Outcome),
     Over,
 }
 
-/// A pair of ends.
-pub(super) fn reply(board: &Arc<Board>) -> (Reply, Awaited) {
-    let state = Arc::new(Mutex::new(State::Open(None)));
+/// A pair of ends; early hints go to `line`.
+pub(super) fn reply(board: &Arc<Board>, line: Line) -> (Reply, Awaited) {
+    let state = Arc::new(Mutex::new(State {
+        stage: Stage::Open(None),
+        hints: Vec::new(),
+    }));
     let reply = Reply {
         state: Arc::clone(&state),
         board: Arc::clone(board),
     };
-    (reply, Awaited(state))
+    (reply, Awaited { state, line })
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -71,6 +84,20 @@ impl Reply {
         self.put(outcome);
     }
 
+    /// Sends early hints, unless the answer is there.
+    pub(super) fn hint(&self, fields: HeaderMap) {
+        let mut state = lock(&self.state);
+        let Stage::Open(waker) = &mut state.stage else {
+            return;
+        };
+        let waker = waker.take();
+        state.hints.push(fields);
+        drop(state);
+        if let Some(waker) = waker {
+            self.board.wake(waker);
+        }
+    }
+
     /// Whether the request was given up: its client is gone.
     pub(super) fn is_abandoned(&self) -> bool {
         Arc::strong_count(&self.state) == 1
@@ -81,9 +108,9 @@ impl Reply {
             return;
         }
         let mut state = lock(&self.state);
-        if let State::Open(waker) = &mut *state {
+        if let Stage::Open(waker) = &mut state.stage {
             let waker = waker.take();
-            *state = State::Answered(outcome);
+            state.stage = Stage::Answered(outcome);
             drop(state);
             if let Some(waker) = waker {
                 self.board.wake(waker);
@@ -94,7 +121,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if matches!(*lock(&self.state), State::Open(_)) {
+        if matches!(lock(&self.state).stage, Stage::Open(_)) {
             self.put(Err(AppFailed::Abandoned.into()));
         }
     }
@@ -104,17 +131,25 @@ impl Future for Awaited {
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let mut state = lock(&self.0);
-        if let State::Open(waker) = &mut *state {
+        let mut state = lock(&self.state);
+        let hints = std::mem::take(&mut state.hints);
+        let outcome = if let Stage::Open(waker) = &mut state.stage {
             match waker {
                 Some(waker) => waker.clone_from(cx.waker()),
                 None => *waker = Some(cx.waker().clone()),
             }
-            return Poll::Pending;
+            Poll::Pending
+        } else {
+            match std::mem::replace(&mut state.stage, Stage::Over) {
+                Stage::Answered(outcome) => Poll::Ready(outcome),
+                Stage::Open(_) | Stage::Over => Poll::Pending,
+            }
+        };
+        drop(state);
+        for fields in &hints {
+            // A hint that cannot be sent is no loss.
+            let _ = self.line.inform(StatusCode::EARLY_HINTS, fields);
         }
-        match std::mem::replace(&mut *state, State::Over) {
-            State::Answered(outcome) => Poll::Ready(outcome),
-            State::Open(_) | State::Over => Poll::Pending,
-        }
+        outcome
     }
 }

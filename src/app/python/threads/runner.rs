@@ -13,9 +13,12 @@ use pyo3::types::PyDict;
 use super::Shared;
 use super::output::{Closing, Output};
 use super::pool::Seat;
-use super::reply::{Delivery, Reply};
+use super::reply::Reply;
 use crate::app::Origin;
-use crate::app::python::wsgi::{Answer, AppFailed, Given, Input, Multithread, Wsgi, failed};
+use crate::app::python::named::Named;
+use crate::app::python::wsgi::{
+    Answer, AppFailed, Given, Input, Multithread, Outlet, Wsgi, failed,
+};
 use crate::app::python::{object, shared, traceback};
 use crate::config::LogTarget;
 use crate::error::AnyError;
@@ -199,7 +202,7 @@ impl Threads {
         let py = wsgi.py();
         let output = Output::new(py, Arc::clone(&self.shared), Arc::clone(seat), job.reply);
         if let Err(error) = run(wsgi, &mut job.parts, &job.origin, job.input, &output) {
-            output.answer(Err(error));
+            output.fail(error, &Named::of(&job.parts));
         }
     }
 }
@@ -212,14 +215,13 @@ fn run(
     output: &Rc<Output>,
 ) -> Result<(), AnyError> {
     let context = wsgi.context()?;
-    let sink = Rc::clone(output);
+    let sink: Rc<Output> = Rc::clone(output);
     let ran = context.run(|| -> Result<_, AnyError> {
-        match wsgi.call(parts, origin, Given::Gathered(input), Some(sink))? {
+        match wsgi.call(parts, origin, Given::Gathered(input), Outlet::Sink(sink))? {
             Answer::Whole(response) => {
                 let (head, body) = response.into_parts();
                 let whole = body.into_whole().ok_or(AppFailed::Abandoned)?;
-                let response = http::Response::from_parts(head, Delivery::Whole(whole));
-                output.answer(Ok(response));
+                output.whole(http::Response::from_parts(head, ()), whole);
             }
             Answer::File(head, file) => return Ok(Some((head, file))),
             Answer::Stream(head, source) => output.stream(Some(head), source),

@@ -89,6 +89,7 @@ texts! {
         host = "HTTP_HOST",
         scheme = "wsgi.url_scheme",
         input = "wsgi.input",
+        early_hints = "wsgi.early_hints",
     }
 }
 
@@ -111,6 +112,8 @@ texts! {
 
 /// What the process as a whole adds to each environ.
 pub(super) struct Setting {
+    /// `wsgi.early_hints` (Gunicorn) of the exchange that most requests have.
+    pub(super) early_hints: Ref,
     /// `wsgi.errors`.
     pub(super) errors: Ref,
     /// `wsgi.multithread`: whether a request may run while another one waits.
@@ -134,6 +137,7 @@ impl Environs {
         tcp.set_item("wsgi.multiprocess", true)?;
         tcp.set_item("wsgi.run_once", false)?;
         tcp.set_item("wsgi.file_wrapper", py.get_type::<FileWrapper>())?;
+        tcp.set_item("wsgi.early_hints", &setting.early_hints)?;
         tcp.set_item("SERVER_SOFTWARE", SOFTWARE)?;
         tcp.set_item("SERVER_NAME", "")?;
         tcp.set_item("SERVER_PORT", "")?;
@@ -165,12 +169,13 @@ impl Environs {
         })
     }
 
-    /// The environ of a request; `input` where it has a body.
+    /// The environ of a request; `input` where it has a body, `early_hints` where they are not the template's.
     pub(super) fn make(
         &self,
         parts: &Parts,
         origin: &Origin,
         input: Option<&Ref>,
+        early_hints: Option<&Ref>,
     ) -> Result<Bound<'static, PyDict>, EnvironError> {
         let known = self.known(&origin.ends)?;
         let (environ, mounted) = self.begin(&parts.headers, &known)?;
@@ -185,7 +190,16 @@ impl Environs {
         if let Some(input) = input {
             environ.set_item(&self.keys.input, input)?;
         }
+        if let Some(early_hints) = early_hints {
+            environ.set_item(&self.keys.early_hints, early_hints)?;
+        }
         Ok(environ)
+    }
+
+    /// How many templates there are, at least: one that is coming or going is not counted.
+    pub(super) fn templates(&self) -> isize {
+        // By transport, and by shape.
+        2 + self.shapes.len().cast_signed()
     }
 
     /// An environ with the header fields and the ends of the connection, and whether one of the fields is `SCRIPT_NAME`.

@@ -1,18 +1,21 @@
-//! `start_response` and `write` of one request.
+//! `start_response`, `write` and `wsgi.early_hints` of one request.
 //!
-//! Both are bound methods of one [`Exchange`], which is used again once the app has let go of it: no object is made for
-//! a request.
+//! All are bound methods of one [`Exchange`], which is used again once the app has let go of it: no object is made for
+//! a request. One of them, the [settled](Pool::settle) one, has its `wsgi.early_hints` in the environs' templates, so a
+//! request that gets it need not even be told.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySequence, PyString, PyTuple};
 
 use super::head::{self, Head, Role};
+use super::hints;
+use crate::app::Line;
 use crate::app::python::names::Names;
 use crate::app::python::object::{Ref, references};
 use crate::app::python::shared::UnderGil;
@@ -20,13 +23,25 @@ use crate::app::python::shared::UnderGil;
 /// How many exchanges are kept for later requests.
 const KEPT: usize = 128;
 
-/// Takes what an app writes by `write()`, at once.
+/// Takes what an app sends before it returns, at once.
 pub(in crate::app::python) trait Sink {
     /// Sends `chunk`, after the head where that is not out. May block the greenlet.
     ///
     /// # Errors
     /// Where the greenlet is killed while it waits.
     fn write(&self, lease: &ExchangeState, chunk: Bytes) -> PyResult<()>;
+
+    /// Sends early hints.
+    fn hint(&self, fields: HeaderMap);
+}
+
+/// Where it goes.
+#[derive(Clone)]
+pub(in crate::app::python) enum Outlet {
+    /// Hints to the connection; what is written is gathered.
+    Line(Line),
+    /// To somebody who sends it while the app goes on.
+    Sink(Rc<dyn Sink>),
 }
 
 /// The state behind one `start_response`.
@@ -51,7 +66,10 @@ struct Inner {
     written: Vec<Bytes>,
     /// The callable that `start_response` returns; here only while the request runs, as it refers back to us.
     write: Option<Ref>,
-    sink: Option<Rc<dyn Sink>>,
+    /// Here only while the request runs, as well.
+    outlet: Option<Outlet>,
+    /// The client knows interim responses.
+    modern: bool,
     /// What the request's headers were in: the response's have room there.
     room: Option<HeaderMap>,
 }
@@ -90,17 +108,26 @@ impl ExchangeState {
         self.inner.borrow().sent
     }
 
+    /// Where hints go; nowhere once the response has begun, or where the client would not understand them.
+    fn hints(&self) -> Option<Outlet> {
+        let inner = self.inner.borrow();
+        if inner.sent || !inner.written.is_empty() || !inner.modern {
+            return None;
+        }
+        inner.outlet.clone()
+    }
+
     fn reset(&self) {
         // Taken out first: what is dropped here may run code that looks at this state.
         let mut inner = self.inner.borrow_mut();
         let write = inner.write.take();
-        let sink = inner.sink.take();
+        let outlet = inner.outlet.take();
         // As nearly always, there is nothing else.
         let rest = inner.head.is_some() || !inner.written.is_empty() || inner.room.is_some();
         let rest = rest.then(|| Box::new(std::mem::take(&mut *inner)));
         inner.sent = false;
         drop(inner);
-        drop((write, sink, rest));
+        drop((write, outlet, rest));
     }
 }
 
@@ -152,16 +179,36 @@ impl Exchange {
         let shared = self.shared.get(data.py());
         let sink = {
             let mut inner = shared.inner.borrow_mut();
-            let Some(sink) = inner.sink.clone() else {
+            let Some(Outlet::Sink(sink)) = &inner.outlet else {
                 if inner.head.is_none() {
                     return Err(before_start());
                 }
                 inner.written.push(chunk);
                 return Ok(());
             };
-            sink
+            Rc::clone(sink)
         };
         sink.write(shared, chunk)
+    }
+
+    /// Gunicorn's `wsgi.early_hints` (`_make_early_hints_callback` in `gunicorn/http/wsgi.py`): sends a 103 (RFC 8297).
+    fn early_hints(&self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let shared = self.shared.get(headers.py());
+        if shared.hints().is_none() {
+            return Ok(());
+        }
+        // May run code of the app's, which may begin the response.
+        let fields = hints::fields(headers)?;
+        let outlet = shared.hints().filter(|_| !fields.is_empty());
+        match outlet {
+            Some(Outlet::Line(line)) => {
+                // A hint that cannot be sent is no loss.
+                let _ = line.inform(StatusCode::EARLY_HINTS, &fields);
+            }
+            Some(Outlet::Sink(sink)) => sink.hint(fields),
+            None => {}
+        }
+        Ok(())
     }
 }
 
@@ -296,7 +343,7 @@ fn raised(exc_info: &Bound<'_, PyAny>) -> PyErr {
     error
 }
 
-fn not_a_pair(header: &Bound<'_, PyAny>) -> PyErr {
+pub(super) fn not_a_pair(header: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!(
         "a header must be a (name, value) tuple, not {}",
         class(header)
@@ -310,7 +357,7 @@ pub(super) fn class(object: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| "?".into(), |name| name.to_string())
 }
 
-fn repr(object: &Bound<'_, PyAny>) -> String {
+pub(super) fn repr(object: &Bound<'_, PyAny>) -> String {
     object
         .repr()
         .map_or_else(|_| class(object), |text| text.to_string())
@@ -319,6 +366,8 @@ fn repr(object: &Bound<'_, PyAny>) -> String {
 /// The exchanges that wait for a request.
 #[derive(Default)]
 pub(super) struct Pool {
+    /// The one that the templates know, while no request has it. The app may have kept something of it.
+    settled: RefCell<Option<Parts>>,
     free: RefCell<Vec<Parts>>,
     names: Rc<RefCell<Names<Role>>>,
 }
@@ -328,20 +377,47 @@ struct Parts {
     exchange: Bound<'static, Exchange>,
     start_response: Ref,
     write: Ref,
+    early_hints: Ref,
 }
 
 /// References to an exchange while nobody else has one: ours, and one in each bound method.
-const OWN_REFERENCES: isize = 3;
+const OWN_REFERENCES: isize = 4;
+
+impl Parts {
+    /// Whether nobody has a reference but ourselves and so many templates of environs.
+    fn is_unused(&self, templates: isize) -> bool {
+        references(&self.start_response) == 1
+            && references(&self.write) == 1
+            && references(&self.early_hints) == 1 + templates
+            && references(&self.exchange) == OWN_REFERENCES
+    }
+}
 
 impl Pool {
-    /// An exchange for one request.
+    /// Once: the `wsgi.early_hints` for templates of environs.
+    pub(super) fn settle(&self, py: Python<'static>) -> PyResult<Ref> {
+        let parts = self.make(py)?;
+        let early_hints = parts.early_hints.clone();
+        let none = self.settled.replace(Some(parts));
+        drop(none);
+        Ok(early_hints)
+    }
+
+    /// An exchange for one request; `modern` where its client knows interim responses, `templates` as many as have the
+    /// settled exchange's `wsgi.early_hints`.
     pub(super) fn lease(
         self: &Rc<Self>,
         py: Python<'static>,
-        mut room: HeaderMap,
-        sink: Option<Rc<dyn Sink>>,
+        outlet: Outlet,
+        modern: bool,
+        templates: isize,
     ) -> PyResult<Lease> {
-        let free = self.free.borrow_mut().pop();
+        let settled = self
+            .settled
+            .borrow_mut()
+            .take_if(|parts| parts.is_unused(templates));
+        let is_settled = settled.is_some();
+        let free = settled.or_else(|| self.free.borrow_mut().pop());
         let parts = match free {
             Some(parts) => parts,
             None => self.make(py)?,
@@ -349,13 +425,13 @@ impl Pool {
         {
             let mut inner = parts.state.inner.borrow_mut();
             inner.write = Some(parts.write.clone());
-            inner.sink = sink;
-            room.clear();
-            inner.room = Some(room);
+            inner.outlet = Some(outlet);
+            inner.modern = modern;
         }
         Ok(Lease {
             pool: Rc::clone(self),
             parts: Some(parts),
+            is_settled,
         })
     }
 
@@ -370,11 +446,13 @@ impl Pool {
         )?;
         let start_response = exchange.getattr("start_response")?;
         let write = exchange.getattr("write")?;
+        let early_hints = exchange.getattr("early_hints")?;
         Ok(Parts {
             state,
             exchange,
             start_response,
             write,
+            early_hints,
         })
     }
 }
@@ -384,6 +462,7 @@ pub(in crate::app::python) struct Lease {
     pool: Rc<Pool>,
     /// There until it is given back.
     parts: Option<Parts>,
+    is_settled: bool,
 }
 
 impl Lease {
@@ -393,6 +472,17 @@ impl Lease {
 
     pub(super) fn start_response(&self) -> &Ref {
         &self.parts().start_response
+    }
+
+    /// `wsgi.early_hints`; `None` where the template's does.
+    pub(super) fn early_hints(&self) -> Option<&Ref> {
+        (!self.is_settled).then(|| &self.parts().early_hints)
+    }
+
+    /// Gives the response's headers the memory of the request's.
+    pub(super) fn lend(&self, mut room: HeaderMap) {
+        room.clear();
+        self.state().inner.borrow_mut().room = Some(room);
     }
 
     pub(in crate::app::python) fn state(&self) -> &ExchangeState {
@@ -406,9 +496,11 @@ impl Drop for Lease {
             return;
         };
         parts.state.reset();
-        let unused = references(&parts.start_response) == 1
-            && references(&parts.write) == 1
-            && references(&parts.exchange) == OWN_REFERENCES;
+        if self.is_settled {
+            let none = self.pool.settled.replace(Some(parts));
+            return drop(none);
+        }
+        let unused = parts.is_unused(0);
         let mut free = self.pool.free.borrow_mut();
         if unused && free.len() < KEPT {
             free.push(parts);

@@ -99,6 +99,14 @@ pub(super) fn value(text: &str) -> Option<Cow<'_, [u8]>> {
     latin1(text)
 }
 
+/// `bytes` without blanks at its ends.
+pub(super) fn trimmed(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
 /// The value of a `Content-Length`: digits, and nothing else.
 pub(super) fn length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
@@ -111,7 +119,8 @@ pub(super) fn length(value: &[u8]) -> Option<u64> {
     })
 }
 
-fn latin1(text: &str) -> Option<Cow<'_, [u8]>> {
+/// The bytes that `text` stands for; `None` if it stands for none.
+pub(super) fn latin1(text: &str) -> Option<Cow<'_, [u8]>> {
     if text.is_ascii() {
         return Some(Cow::Borrowed(text.as_bytes()));
     }
@@ -177,6 +186,13 @@ mod tests {
             b"a\r\nb",
             "left to HeaderValue"
         );
+    }
+
+    #[test]
+    fn blanks_at_the_ends_are_trimmed() {
+        for (bytes, trimmed) in [(" \ta b\t ", "a b"), ("a", "a"), (" \t", ""), ("\n", "\n")] {
+            assert_eq!(super::trimmed(bytes.as_bytes()), trimmed.as_bytes());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod errors;
 mod exchange;
 mod file;
 mod head;
+mod hints;
 mod input;
 mod later;
 mod shape;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -24,6 +25,7 @@ use self::environ::{EnvironError, Environs, Setting};
 use self::exchange::{Lease, Pool};
 use self::file::Kinds;
 use self::input::Files;
+use super::named::Named;
 use super::object::{self, Context, Ref};
 use super::traceback;
 use crate::app::{BodyError, Origin};
@@ -32,7 +34,7 @@ use crate::error::AnyError;
 
 pub(crate) use self::body::PyBody;
 pub(super) use self::body::{Feed, FileBody};
-pub(super) use self::exchange::{ExchangeState, Sink, before_start};
+pub(super) use self::exchange::{ExchangeState, Outlet, Sink, before_start};
 pub(super) use self::file::Blocks;
 pub(super) use self::head::Head;
 pub(super) use self::input::{Input, keep_in, next_chunk};
@@ -100,7 +102,9 @@ impl Wsgi {
         multithread: Multithread,
     ) -> PyResult<Self> {
         let py = app.py();
+        let exchanges = Rc::<Pool>::default();
         let setting = Setting {
+            early_hints: exchanges.settle(py)?,
             errors: errors::stream(py, errorlog)?,
             multithread: match multithread {
                 Multithread::OneByOne => false,
@@ -111,7 +115,7 @@ impl Wsgi {
             py,
             app,
             environs: Environs::new(py, &setting)?,
-            exchanges: Rc::default(),
+            exchanges,
             files: Files::new(py)?,
             kinds: Kinds::new(py)?,
         })
@@ -136,9 +140,9 @@ impl Wsgi {
         parts: &mut Parts,
         origin: &Origin,
         input: Given,
-        sink: Option<Rc<dyn Sink>>,
+        outlet: Outlet,
     ) -> Result<Answer, AnyError> {
-        self.answer(parts, origin, input, sink)
+        self.answer(parts, origin, input, outlet)
             .map_err(|error| match error {
                 EnvironError::Python(error) => failed(self.py, &error),
                 mount @ EnvironError::Mount { .. } => {
@@ -152,15 +156,19 @@ impl Wsgi {
         parts: &mut Parts,
         origin: &Origin,
         input: Given,
-        sink: Option<Rc<dyn Sink>>,
+        outlet: Outlet,
     ) -> Result<Answer, EnvironError> {
         let input = match input {
             Given::Gathered(input) => input.into_object(&self.files)?,
             Given::Object(object) => Some(object),
         };
-        let environ = self.environs.make(parts, origin, input.as_ref())?;
-        let room = std::mem::take(&mut parts.headers);
-        let lease = self.exchanges.lease(self.py, room, sink)?;
+        let modern = parts.version == Version::HTTP_11;
+        let templates = self.environs.templates();
+        let lease = self.exchanges.lease(self.py, outlet, modern, templates)?;
+        let environ = self
+            .environs
+            .make(parts, origin, input.as_ref(), lease.early_hints())?;
+        lease.lend(std::mem::take(&mut parts.headers));
         let returned = object::call2(&self.app, environ.as_any(), lease.start_response());
         drop(environ);
         let returned = returned?;
@@ -169,7 +177,7 @@ impl Wsgi {
         {
             return Ok(Answer::Whole(response));
         }
-        Ok(self.stream(Returned::new(returned), lease)?)
+        Ok(self.stream(Returned::new(returned, Named::of(parts)), lease)?)
     }
 
     /// An iterable of any kind.

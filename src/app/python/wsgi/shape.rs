@@ -60,6 +60,11 @@ impl Shapes {
     /// The most bytes in the names of a shape.
     const NAMES: usize = 2048;
 
+    /// How many are known.
+    pub(super) fn len(&self) -> usize {
+        self.kept.borrow().len()
+    }
+
     /// The shape of `headers`, where it is known, and what differs from its template.
     pub(super) fn find(
         &self,

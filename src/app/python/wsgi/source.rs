@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyTuple};
 
 use super::exchange::{Lease, class};
+use crate::app::python::named::Named;
 use crate::app::python::object::{self, Ref};
 use crate::app::python::shared::Away;
 use crate::app::python::traceback;
@@ -16,27 +17,32 @@ use crate::app::python::traceback;
 /// An app's iterable; its `close()` is called when this is dropped, however the request ends.
 pub(in crate::app::python) struct Returned {
     object: Ref,
+    request: Named,
     /// It is on its way to the thread that will close it.
     gone: bool,
 }
 
 impl Returned {
-    pub(super) fn new(object: Ref) -> Self {
+    pub(super) fn new(object: Ref, request: Named) -> Self {
         Self {
             object,
+            request,
             gone: false,
         }
     }
 
     /// On its way to another thread.
-    pub(in crate::app::python) fn into_away(mut self) -> Away {
+    pub(in crate::app::python) fn into_away(mut self) -> (Away, Named) {
         self.gone = true;
-        Away::new(self.object.clone())
+        (Away::new(self.object.clone()), self.request.clone())
     }
 
     /// Back from there.
-    pub(in crate::app::python) fn of(away: Away, py: Python<'static>) -> Self {
-        Self::new(away.home(py))
+    pub(in crate::app::python) fn of(
+        (object, request): (Away, Named),
+        py: Python<'static>,
+    ) -> Self {
+        Self::new(object.home(py), request)
     }
 
     pub(super) fn object(&self) -> &Ref {
@@ -61,7 +67,7 @@ impl Drop for Returned {
         }
         if let Err(error) = self.close() {
             let text = traceback::text(self.object.py(), &error);
-            tracing::error!("Error closing a response\n{text}");
+            tracing::error!("Error closing a response: {}\n{text}", self.request);
         }
     }
 }
@@ -169,6 +175,11 @@ impl Source {
             .is_some_and(|declared| self.produced >= declared)
     }
 
+    /// The request that it answers.
+    pub(in crate::app::python) fn request(&self) -> &Named {
+        &self.returned.request
+    }
+
     pub(super) fn py(&self) -> Python<'static> {
         self.iterator.py()
     }
@@ -182,11 +193,17 @@ impl Source {
         match self.pull() {
             Ok(None) => {}
             Ok(Some(_)) => {
-                tracing::error!("An application's body is longer than its Content-Length");
+                tracing::error!(
+                    "An application's body is longer than its Content-Length: {}",
+                    self.request()
+                );
             }
             Err(error) => {
                 let text = traceback::text(self.iterator.py(), &error);
-                tracing::error!("Error after the end of a response\n{text}");
+                tracing::error!(
+                    "Error after the end of a response: {}\n{text}",
+                    self.request()
+                );
             }
         }
     }

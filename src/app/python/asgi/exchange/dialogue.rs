@@ -21,9 +21,10 @@ use super::super::message::{Messages, bytes, class, required};
 use super::super::output::{AsgiBody, Phase};
 use super::{ClientDisconnected, Exchange, Presence, is_cancelled, is_disconnect, unexpected};
 use crate::app::python::awaitable::{Step, Stepped};
+use crate::app::python::named::Named;
 use crate::app::python::object::Ref;
 use crate::app::python::traceback;
-use crate::app::{Drain, Origin};
+use crate::app::{Departure, Drain, Origin};
 use crate::config::{Config, WebsocketCompression};
 use crate::websocket::close::{self, Close};
 use crate::websocket::handshake::{Handshake, Refused};
@@ -103,7 +104,7 @@ impl Dialogue {
                 path: parts.uri.path().to_owned(),
                 stage: RefCell::new(Stage::Fresh),
             })),
-            Err(refused) => Err(Box::new(refusal(refused))),
+            Err(refused) => Err(Box::new(refusal(refused, &Named::of(parts)))),
         }
     }
 
@@ -258,7 +259,14 @@ impl Dialogue {
             match upgrade.await {
                 Ok(stream) => {
                     let stream = TokioIo::new(stream);
-                    socket.serve(stream, heartbeat, drain.begun()).await;
+                    let leaving = async {
+                        drain.begun().await;
+                        Close::bare(match drain.departure() {
+                            Some(Departure::End) => close::GOING_AWAY,
+                            Some(Departure::Replaced) | None => close::SERVICE_RESTART,
+                        })
+                    };
+                    socket.serve(stream, heartbeat, leaving).await;
                 }
                 // The client left before it had the answer.
                 Err(_) => socket.abandon(),
@@ -473,8 +481,8 @@ fn status(status: StatusCode) -> Response<AsgiBody> {
 }
 
 /// The answer to a handshake that cannot be accepted; no app is asked.
-fn refusal(refused: Refused) -> Response<AsgiBody> {
-    tracing::warn!("Invalid WebSocket handshake: {refused}");
+fn refusal(refused: Refused, request: &Named) -> Response<AsgiBody> {
+    tracing::warn!("Invalid WebSocket handshake of {request}: {refused}");
     let text = Bytes::from(format!("{refused}\n"));
     let mut response = Response::new(AsgiBody::whole(text));
     *response.status_mut() = refused.status();

@@ -65,7 +65,8 @@ impl Exchange {
         match untold {
             Some(failed @ AsgiFailed::Raised(_)) => {
                 tracing::error!(
-                    "Error in the application after the end of a request: {failed}"
+                    "Error in the application after the end of request {}: {failed}",
+                    self.name()
                 );
             }
             Some(AsgiFailed::Silent | AsgiFailed::Unfinished | AsgiFailed::Cancelled) => {}
