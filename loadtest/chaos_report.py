@@ -50,7 +50,7 @@ def table(rows: list[dict]) -> str:
 
 
 def summary(rows: list[dict]) -> str:
-    """An operation a line, a server a column: requests lost of all requests."""
+    """An operation a line, a server a column: requests lost of all requests, and the longest wait."""
     ours = [row | {"mode": row["server"]} for row in rows if row["server"] == "rgun-async"]
     others = [row for row in rows if row["server"] != "rgun-async"]
     columns = list(dict.fromkeys(row["mode"] for row in ours + others))
@@ -66,9 +66,9 @@ def summary(rows: list[dict]) -> str:
 
 
 def cell(here: list[dict]) -> str:
-    """`0 of 12,345`, and what else there is to say."""
+    """`0 of 12,345; 80 ms`, and what else there is to say."""
     total = {key: sum(row[key] for row in here) for key in ("times", "requests", "failed", "died", *CLASSES)}
-    said = f"{lost(total):,} of {total['requests']:,}"
+    said = f"{lost(total):,} of {total['requests']:,}; {max(row['worst'] for row in here) * 1000:.0f} ms"
     notes = []
     if total["held"]:
         notes.append(f"{total['held']} held")

@@ -116,6 +116,8 @@ class Server:
         self.log = Log(directory / "log")
         self.site = directory / "site"
         self.temporary = directory / "tmp"
+        # Who has loaded the app.
+        self.loaded = directory / "loaded"
         for new in (self.site, self.temporary):
             new.mkdir(exist_ok=True)
         self.master = 0
@@ -157,6 +159,7 @@ class Server:
         env = kept | {
             "VIRTUAL_ENV": venv, "PYTHONPATH": str(self.site), "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": str(self.temporary), "HOME": str(self.directory),
+            "CHAOS_LOADED": str(self.loaded),
         }  # fmt: skip
         self.mend()
         for left in (self.pidfile, pathlib.Path(self.path or self.pidfile)):
@@ -238,7 +241,7 @@ class Server:
         try:
             self.signal(self.master, signal.SIGHUP)
             with contextlib.suppress(NotSettled):
-                until("the master ends", lambda: not alive(self.master), 5)
+                until("the master ends", lambda: not alive(self.master), 15)
         finally:
             self.mend()
 
@@ -502,7 +505,7 @@ class Rgun(Arbiter):
 
 
 class Gunicorn(Arbiter):
-    """It does not say who is ready."""
+    """It does not say who is ready: the app does."""
 
     phases = (
         Phase((
@@ -512,7 +515,8 @@ class Gunicorn(Arbiter):
         Phase(("USR2, WINCH and QUIT to the old", "USR2, WINCH, taken back"), ("--daemon",)),
         Phase(("recycling by requests",), ("--max-requests", "400", "--max-requests-jitter", "100")),
     )  # fmt: skip
-    settling = 30.0
+    # Above its --graceful-timeout.
+    settling = 35.0
 
     def command(self) -> list[str]:
         self.configuration.write_text("keepalive = 75\n")
@@ -525,6 +529,10 @@ class Gunicorn(Arbiter):
     @property
     def configuration(self) -> pathlib.Path:
         return self.directory / "gunicorn_conf.py"
+
+    def ready(self, master: int) -> set[int]:
+        said = self.loaded.read_text().split() if self.loaded.exists() else []
+        return self.workers_of(master) & set(map(int, said))
 
     def reload_broken_configuration(self) -> None:
         good = self.configuration.read_text()
