@@ -237,15 +237,6 @@ impl Server {
     }
 }
 
-/// The subcommand `upgrade`, where that is what the command line says.
-pub(crate) fn upgrade(program: &Program, sources: &Sources) -> Option<Exit> {
-    let wanted = cli::upgrade::asked(program, sources)?;
-    Some(match wanted {
-        Ok(wanted) => crate::upgrade::run(&wanted),
-        Err(outcome) => server::print(&outcome),
-    })
-}
-
 /// From now on TERM is a stop like any later one. Who only checks or shows something has not succeeded by it.
 pub(crate) fn leave_on_term() {
     if !only_looks()
@@ -258,8 +249,20 @@ pub(crate) fn leave_on_term() {
 /// Whether this process does not serve.
 fn only_looks() -> bool {
     let flags = ["--check-config", "--print-config"];
-    cli::upgrade::is_asked(std::env::args_os())
-        || std::env::args_os().any(|word| flags.iter().any(|flag| word == *flag))
+    let mut words = std::env::args_os().skip(1);
+    words
+        .next()
+        .is_some_and(|word| word == "upgrade" || flags.iter().any(|flag| word == *flag))
+        || words.any(|word| flags.iter().any(|flag| word == *flag))
+}
+
+/// The subcommand `upgrade`, where that is what the command line says.
+pub(crate) fn upgrade(program: &Program, sources: &Sources) -> Option<Exit> {
+    let wanted = cli::upgrade::asked(program, sources)?;
+    Some(match wanted {
+        Ok(wanted) => crate::upgrade::run(&wanted),
+        Err(outcome) => server::print(&outcome),
+    })
 }
 
 fn with_sources(run: impl FnOnce(Sources) -> Exit) -> Exit {

@@ -243,7 +243,7 @@ fn serve(
 fn tell_starting(config: &Config, hooks: &dyn hooks::Hooks) -> Result<(), Failure> {
     let server = hooks::Server::starting(config);
     hooks
-        .nworkers_changed(&server, config.workers, None)
+        .nworkers_changed(&server, config.workers.least, None)
         .and_then(|()| hooks.on_starting(&server))
         .map_err(|failed| Failure {
             exit: failed.exit.unwrap_or(Exit::Config),
@@ -408,7 +408,7 @@ fn first_edition(
             "cannot give the logs to the user or group: {error}"
         ))
     })?;
-    let options = master::options(&config, &identity, config.workers);
+    let options = master::options(&config, &identity, config.workers.least);
     let mut of_manager = false;
     let opened = match given {
         Given::SocketManager(mut inherited) if !inherited.is_empty() => {
@@ -432,6 +432,7 @@ fn first_edition(
     Ok(opened.map(|bound| Edition {
         generation: Generation(0),
         workers: master::of_config(&config),
+        range: master::Range::new(config.workers),
         config: Rc::new(config),
         bound,
         of_manager,

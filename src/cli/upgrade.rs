@@ -1,6 +1,5 @@
 //! The command line of the subcommand `upgrade`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,11 +37,6 @@ pub(crate) fn asked(program: &Program, sources: &Sources) -> Option<Result<Upgra
         .next()
         .is_some_and(|word| word == NAME)
         .then(|| parse(program, words.cloned()))
-}
-
-/// Whether the command line of this process is this subcommand's.
-pub(crate) fn is_asked(mut argv: impl Iterator<Item = OsString>) -> bool {
-    argv.nth(1).is_some_and(|word| word == NAME)
 }
 
 fn parse(program: &Program, words: impl Iterator<Item = String>) -> Result<Upgrade, Outcome> {

@@ -54,9 +54,12 @@ impl Master {
         child.is_some_and(|child| child.serves.iter().all(stays))
     }
 
-    /// An upgrade is under way: there is another master with the same sockets.
+    /// Another master serves the same sockets: an upgrade is under way, and its new master is ready.
     pub(super) fn has_other_master(&self) -> bool {
-        self.upgrade.standing() != Standing::Alone
+        !matches!(
+            self.upgrade.standing(),
+            Standing::Alone | Standing::Awaiting(_)
+        )
     }
 
     /// The addresses with more than one socket, or that will have.
@@ -135,8 +138,8 @@ impl Master {
             if self.refuses(server.id) {
                 continue;
             }
-            if self.has_other_master() {
-                // It would have to be that one's as well: of two masters either may be the one that stays.
+            if self.upgrade.standing() != Standing::Alone {
+                // Of two masters either may be the one that stays: neither makes a socket that the other has not.
                 self.share_one(url, server.id);
                 continue;
             }

@@ -10,6 +10,7 @@ mod plan;
 mod recycle;
 mod reload;
 mod respawn;
+mod scale;
 mod spawn;
 mod stop;
 mod systemd;
@@ -27,6 +28,7 @@ use nix::unistd::Pid;
 use pidfile::remove_second as remove_second_pidfile;
 pub(crate) use pidfile::{Pidfile, PidfileError};
 pub(crate) use reload::{Edition, give_logs_away, identity, of_config, options, told};
+pub(crate) use scale::Range;
 use upgrade::Upgrade;
 pub(crate) use upgrade::{Command, FDS, OldMaster, PARENT, READY};
 
@@ -44,6 +46,7 @@ use event::Happened;
 use phase::{Action, Event, Patience, Phase};
 use recycle::Recycler;
 use respawn::Respawn;
+use scale::Scaler;
 use stop::{CUT_GRACE, abort, cut};
 use watch::Watcher;
 
@@ -98,6 +101,7 @@ pub(crate) struct Master {
     scoreboard: Scoreboard,
     respawn: Respawn,
     recycler: Recycler,
+    scaler: Scaler,
     phase: Phase,
     /// `--reload`.
     watcher: Option<Watcher>,
@@ -129,6 +133,7 @@ impl Master {
             scoreboard: Scoreboard::new()?,
             respawn: Respawn::default(),
             recycler: Recycler::default(),
+            scaler: Scaler::default(),
             phase: Phase::Running,
             upgrade,
             outcome: Exit::Done,
@@ -203,6 +208,10 @@ impl Master {
         self.look_at_the_parent();
         if self.phase.is_serving() {
             self.look_for_spent(now);
+            self.look_at_load(now);
+            if self.respawn.healed(now) {
+                tracing::info!("Workers live again: the next ones are started at once.");
+            }
             self.follow_plan(now);
         }
         self.enforce_deadlines(now);
@@ -220,7 +229,7 @@ impl Master {
             match report {
                 Report::Ready => {
                     tracing::debug!("{child} ready");
-                    self.respawn.healthy();
+                    self.respawn.ready(child.born, now);
                 }
                 Report::Draining => tracing::debug!("{child} draining"),
                 Report::Spent => tracing::debug!("{child} has answered enough"),
@@ -364,14 +373,9 @@ impl Master {
             // Told to leave, perhaps with the whole process group: not the app's fault.
             return;
         }
-        // Who has never been ready died of starting, however long that took.
-        let lived = if early {
-            Duration::ZERO
-        } else {
-            now.saturating_duration_since(child.born)
-        };
-        let told = self.respawn.died(lived, now);
+        let told = self.respawn.died(child.born, !early, now);
         if !early {
+            tell_loop(told);
             return;
         }
         let first_start = !self.current.proven && child.generation == self.current.generation;
@@ -389,10 +393,7 @@ impl Master {
             {
                 self.halt(Exit::WorkerBoot, now);
             }
-            _ if told => tracing::error!(
-                "workers keep dying before they are ready; starting them more slowly"
-            ),
-            _ => {}
+            _ => tell_loop(told),
         }
     }
 
@@ -400,7 +401,7 @@ impl Master {
     fn wait_for_a_change(&mut self, now: Instant) {
         tracing::error!("No worker can boot: waiting for a change of the code (--reload).");
         self.current.workers = 0;
-        self.respawn.healthy();
+        self.respawn.forget();
         self.children
             .iter_mut()
             .for_each(|child| child.dismiss(now + GRACE_MARGIN));
@@ -479,13 +480,15 @@ impl Master {
             .recycler
             .deadline(&self.current.config, self.children.iter())
             .filter(|_| self.phase.is_serving());
+        let scaling = self.scaler.deadline().filter(|_| self.phase.is_serving());
         let respawn = self
             .respawn
-            .wait_until(now)
+            .deadline(now)
             .filter(|_| self.phase.is_serving());
         children
             .chain(self.phase.deadline())
             .chain(recycling)
+            .chain(scaling)
             .chain(parent)
             .chain(respawn)
             .chain(self.watcher.as_ref().and_then(Watcher::deadline))
@@ -541,8 +544,12 @@ impl Master {
             .for_each(|child| child.order(Order::Reopen));
     }
 
-    /// TTIN, TTOU: a worker more or less, of the coming generation too.
+    /// TTIN, TTOU: a worker more or less, of the coming generation too; where the number follows the load, both its ends.
     fn scale(&mut self, by: i16) {
+        let editions = [Some(&mut self.current), self.coming.as_mut()];
+        for edition in editions.into_iter().flatten() {
+            edition.range = edition.range.shifted(by);
+        }
         self.want(|workers| workers.saturating_add_signed(by).max(1));
     }
 
@@ -580,6 +587,15 @@ fn overdue(child: &Child, timeout: Duration, boot: Duration, now: Instant) -> Op
     }
     let late = !timeout.is_zero() && child.silent_for() >= timeout;
     late.then(|| format!("WORKER TIMEOUT (pid:{pid})"))
+}
+
+/// The line at the beginning of a series of early deaths.
+fn tell_loop(begins: bool) {
+    if begins {
+        tracing::error!(
+            "Workers keep dying as soon as they have started: the next ones are started ever more slowly, up to 5 s apart."
+        );
+    }
 }
 
 /// The line about a worker's end, Gunicorn's words.

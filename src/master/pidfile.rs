@@ -5,6 +5,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+
+/// What clocks and time stamps may be apart.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// Why there is no pidfile.
 #[derive(Debug, thiserror::Error)]
@@ -128,9 +135,51 @@ fn read(path: &Path) -> Option<i32> {
 fn live_owner(path: &Path) -> Option<i32> {
     let pid = read(path).filter(|pid| *pid > 0)?;
     match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) {
-        Ok(()) | Err(nix::errno::Errno::EPERM) => Some(pid),
-        Err(_) => None,
+        Ok(()) | Err(nix::errno::Errno::EPERM) => {}
+        Err(_) => return None,
     }
+    if is_zombie(pid) {
+        return None;
+    }
+    let written = fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let born = born(pid);
+    let reused = written
+        .zip(born)
+        .is_some_and(|(written, born)| born > written + SLACK);
+    (!reused || is_master(pid)).then_some(pid)
+}
+
+/// When the process was made, by the wall clock: who was made after the file was written has another's number (proc(5),
+/// `starttime`).
+fn born(pid: i32) -> Option<SystemTime> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Field 22; the rest begins with field 3.
+    let ticks: u64 = stat
+        .rsplit_once(") ")?
+        .1
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()?;
+    let second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok().flatten()?).ok()?;
+    let since_boot = Duration::from_millis(ticks.saturating_mul(1000).checked_div(second)?);
+    let up = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+    SystemTime::now().checked_sub(Duration::from(up).saturating_sub(since_boot))
+}
+
+/// Whether it is dead, and its parent has not asked yet.
+fn is_zombie(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
+}
+
+/// Whether it names itself a master. So a clock that was set forward does not make a live one look like another process.
+fn is_master(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.windows(8).any(|word| word == b": master"))
 }
 
 fn write(path: &Path, pid: u32) -> io::Result<()> {
@@ -173,6 +222,32 @@ mod tests {
         );
         pidfile.remove();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_number_that_another_process_has_by_now_is_no_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let mut other = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        fs::write(&path, format!("{}\n", other.id())).unwrap();
+        assert!(Pidfile::create(&path).is_err(), "it may have written it");
+        let written = SystemTime::now() - Duration::from_secs(3600);
+        fs::File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(written))
+            .unwrap();
+        let created = Pidfile::create(&path);
+        assert!(created.is_ok());
+        created.unwrap().remove();
+        fs::write(&path, format!("{}\n", other.id())).unwrap();
+        other.kill().unwrap();
+        let created = std::iter::repeat_with(|| Pidfile::create(&path)).find(Result::is_ok);
+        other.wait().unwrap();
+        assert!(created.is_some(), "a zombie owns nothing");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::Master;
 use super::plan::{Strategy, Wanted};
+use super::scale::Range;
 use super::upgrade::Standing;
 use crate::channel::{Generation, Interface};
 use crate::config::{Bind, Config, ReloadStrategy};
@@ -23,6 +24,8 @@ pub(crate) struct Edition {
     pub(crate) identity: Identity,
     /// How many workers of it are wanted.
     pub(crate) workers: u16,
+    /// Between how many there may be.
+    pub(crate) range: Range,
     /// The sockets are a socket manager's (`LISTEN_FDS`), whatever addresses are configured.
     pub(crate) of_manager: bool,
     /// All its workers have been ready at once.
@@ -43,7 +46,14 @@ impl Edition {
         generation: Generation,
     ) -> Result<Self, Vec<String>> {
         let identity = identity(&config).map_err(|error| vec![error])?;
-        let options = options(&config, &identity, config.workers);
+        let range = Range::new(config.workers);
+        let workers = if range.is_open() {
+            // The load does not change with the configuration.
+            range.nearest(self.workers)
+        } else {
+            of_config(&config)
+        };
+        let options = options(&config, &identity, workers.into());
         let mut bound = Vec::new();
         let mut mistakes = Vec::new();
         let binds: &[Bind] = if self.of_manager { &[] } else { &config.bind };
@@ -72,7 +82,8 @@ impl Edition {
         }
         Ok(Self {
             generation,
-            workers: of_config(&config),
+            workers,
+            range,
             config: Rc::new(config),
             bound,
             of_manager: self.of_manager,
@@ -161,7 +172,7 @@ impl Master {
                 if let Err(error) = give_logs_away(&edition.config, &edition.identity) {
                     tracing::error!("cannot give the logs to the workers' user: {error}");
                 }
-                self.respawn.healthy();
+                self.respawn.forget();
                 let (before, workers) = (self.current.workers, edition.workers);
                 self.coming = Some(edition);
                 if before == 0 {
@@ -216,9 +227,9 @@ impl Master {
     }
 }
 
-/// `--workers`, as far as there can be slots for them.
+/// How many workers there are at the start, as far as there can be slots for them.
 pub(crate) fn of_config(config: &Config) -> u16 {
-    u16::try_from(config.workers).unwrap_or(u16::MAX)
+    u16::try_from(config.workers.least).unwrap_or(u16::MAX)
 }
 
 /// `--user`, `--group`, `--initgroups`.
