@@ -35,6 +35,16 @@ pub(crate) struct Goal {
     pub(crate) coming: Option<(Wanted, Strategy)>,
 }
 
+impl Goal {
+    /// Whether a child boots for a reload that was given up: it serves nobody, and nobody waits for it.
+    fn is_moot<I>(&self, child: &Seen<I>) -> bool {
+        let coming = self.coming.map(|(coming, _)| coming.generation);
+        child.stage == Stage::Booting
+            && child.generation != self.current.generation
+            && Some(child.generation) != coming
+    }
+}
+
 /// How far in life a child is, as far as this plan cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -81,7 +91,9 @@ pub(crate) fn plan<I: Copy>(goal: &Goal, children: &[Seen<I>]) -> Vec<Step<I>> {
     let slots = current
         .workers
         .max(coming.map_or(0, |(wanted, _)| wanted.workers));
-    let places: Vec<_> = (0..slots).map(|slot| Place::of(slot, children)).collect();
+    let places: Vec<_> = (0..slots)
+        .map(|slot| Place::of(slot, goal, children))
+        .collect();
     if let Some((coming, _)) = coming
         && places
             .iter()
@@ -129,7 +141,9 @@ pub(crate) fn plan<I: Copy>(goal: &Goal, children: &[Seen<I>]) -> Vec<Step<I>> {
     };
     let surplus = children
         .iter()
-        .filter(|child| child.stage != Stage::Leaving && child.slot.0 >= slots)
+        .filter(|child| {
+            child.stage != Stage::Leaving && (child.slot.0 >= slots || goal.is_moot(child))
+        })
         .map(|child| child.id);
     let retire = retire.into_iter().chain(surplus).map(Step::Retire);
     let replace = replace.into_iter().take(at_once.saturating_sub(under_way));
@@ -149,10 +163,11 @@ struct Place<'a, I> {
 }
 
 impl<'a, I: Copy> Place<'a, I> {
-    fn of(slot: u16, children: &'a [Seen<I>]) -> Self {
+    fn of(slot: u16, goal: &Goal, children: &'a [Seen<I>]) -> Self {
+        let stays = |child: &&Seen<I>| child.stage != Stage::Leaving && !goal.is_moot(child);
         let staying = children
             .iter()
-            .filter(|child| child.slot.0 == slot && child.stage != Stage::Leaving)
+            .filter(|child| child.slot.0 == slot && stays(child))
             .collect();
         Self {
             slot: Slot(slot),

@@ -135,6 +135,21 @@ fn an_old_worker_that_dies_during_a_reload_is_replaced_all_the_same() {
     assert_eq!(plan(&goal, &children), [start(1, FIRST)]);
 }
 
+#[test]
+fn who_boots_for_a_reload_that_was_given_up_is_let_go_at_once() {
+    let mut children = [
+        child(0, 0, FIRST, Stage::Booting),
+        child(1, 0, SECOND, Stage::Booting),
+    ];
+    assert_eq!(plan(&steady(1), &children), [Step::Retire(1)]);
+    children[1].stage = Stage::Ready;
+    assert_eq!(
+        plan(&steady(1), &children),
+        [],
+        "it serves while nobody else does"
+    );
+}
+
 // ----- random lives -----
 
 /// What happens between two plans; numbers choose among the children there are.
