@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{fstat, futimens};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::time::{TimeSpec, TimeValLike};
@@ -21,15 +23,24 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// Makes the file in `dir` for a worker of `owner`, removes its name, and beats once: a worker's time to boot counts
-    /// from here. Only the owner of a file may set its times to what the worker sets them to.
+    /// from here. Only the owner of a file may set its times to what the worker sets them to. Where the directory's file
+    /// system is full, the file is made in memory.
     ///
     /// # Errors
-    /// Those of mkstemp(3), unlink(2), fchown(2), futimens(3): a directory that is not there, full or read-only.
+    /// Those of mkstemp(3), unlink(2), fchown(2), futimens(3): a directory that is not there, or read-only.
     pub(crate) fn create(dir: &Path, owner: (Option<Uid>, Option<Gid>)) -> io::Result<Self> {
-        let (file, path) = mkstemp(&dir.join("rgun-async-XXXXXX"))?;
+        let file = match mkstemp(&dir.join("rgun-async-XXXXXX")) {
+            Ok((file, path)) => {
+                unlink(&path)?;
+                crate::os::fds::keep_on_exec(&file, false)?;
+                file
+            }
+            Err(Errno::ENOSPC | Errno::EDQUOT) => {
+                memfd_create(c"rgun-async-heartbeat", MFdFlags::MFD_CLOEXEC)?
+            }
+            Err(error) => return Err(error.into()),
+        };
         let beat = Self { file };
-        unlink(&path)?;
-        crate::os::fds::keep_on_exec(&beat.file, false)?;
         beat.beat()?;
         if owner != (None, None) {
             fchown(&beat.file, owner.0, owner.1)?;

@@ -30,7 +30,7 @@ impl<'a> Server<'a> {
     pub(crate) fn starting(config: &'a Config) -> Self {
         Self {
             config,
-            workers_wanted: config.workers,
+            workers_wanted: config.workers.least,
             worker_age: 0,
             workers: Vec::new(),
             listeners: Vec::new(),

@@ -20,6 +20,8 @@ const REQUESTS: usize = 3;
 const ACCEPTED: usize = 4;
 const SUSPECT_UNTIL: usize = 5;
 const ANSWERED: usize = 6;
+const INSIDE: usize = 7;
+const ROOM: usize = 8;
 
 // The values of STATE.
 const FREE: u64 = 0;
@@ -123,6 +125,30 @@ impl Row {
     /// How many were.
     pub(crate) fn requests(self) -> u64 {
         self.word(REQUESTS).load(Relaxed)
+    }
+
+    /// From now on this worker tells how many requests its app is at work on, of so many that it can at once. One that
+    /// never says so is as busy as its processor time shows.
+    pub(crate) fn has_room_for(self, requests: usize) {
+        let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+        self.word(ROOM).store(requests, Relaxed);
+    }
+
+    /// The app is at work on so many requests.
+    #[inline]
+    pub(crate) fn inside(self, requests: usize) {
+        let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+        self.word(INSIDE).store(requests, Relaxed);
+    }
+
+    /// Which part of the requests that it can be at work on this worker is at work on, if `whole` is all of them.
+    pub(crate) fn fullness(self, whole: u64) -> u64 {
+        let room = self.word(ROOM).load(Relaxed);
+        let inside = self.word(INSIDE).load(Relaxed).min(room);
+        inside
+            .saturating_mul(whole)
+            .checked_div(room)
+            .unwrap_or_default()
     }
 
     /// Whether this worker holds more than its fair share, and if so, who holds the least.
@@ -256,6 +282,17 @@ mod tests {
         assert!(rows[0].above_fair_share().is_none());
         rows[1].open_connection();
         assert!(rows[0].above_fair_share().is_some(), "it accepts again");
+    }
+
+    #[test]
+    fn a_worker_is_as_full_as_it_says() {
+        let row = workers(Scoreboard::new().unwrap(), &[0])[0];
+        assert_eq!(row.fullness(1000), 0, "it says nothing");
+        row.has_room_for(4);
+        row.inside(3);
+        assert_eq!(row.fullness(1000), 750);
+        row.inside(9);
+        assert_eq!(row.fullness(1000), 1000);
     }
 
     #[test]

@@ -93,25 +93,25 @@ fn the_command_line_can_be_built() {
 #[test]
 fn later_sources_win_and_are_named() {
     let start = Start::new();
-    assert_eq!(start.config(&["app"]).workers, 1);
+    assert_eq!(start.config(&["app"]).workers.least, 1);
     assert_eq!(start.source(&["app"], "workers"), "default");
     let start = start.env("WEB_CONCURRENCY", "2");
-    assert_eq!(start.config(&["app"]).workers, 2);
+    assert_eq!(start.config(&["app"]).workers.least, 2);
     assert_eq!(start.source(&["app"], "workers"), "WEB_CONCURRENCY");
     let start = start.file("# few\nworkers = 3\n");
-    assert_eq!(start.config(&["app"]).workers, 3);
+    assert_eq!(start.config(&["app"]).workers.least, 3);
     assert_eq!(start.source(&["app"], "workers"), "rgun.toml:2");
     let start = start.env("RGUN_WORKERS", "4");
-    assert_eq!(start.config(&["app"]).workers, 4);
+    assert_eq!(start.config(&["app"]).workers.least, 4);
     assert_eq!(start.source(&["app"], "workers"), "RGUN_WORKERS");
     let start = start.env("RGUN_CMD_ARGS", "--workers=5 -e 'A=b c'");
-    assert_eq!(start.config(&["app"]).workers, 5);
+    assert_eq!(start.config(&["app"]).workers.least, 5);
     assert_eq!(start.source(&["app"], "workers"), "RGUN_CMD_ARGS --workers");
     assert_eq!(
         start.config(&["app"]).raw_env,
         [("A".to_owned(), "b c".to_owned())]
     );
-    assert_eq!(start.config(&["app", "-w", "6"]).workers, 6);
+    assert_eq!(start.config(&["app", "-w", "6"]).workers.least, 6);
     assert_eq!(start.source(&["app", "-w", "6"], "workers"), "--workers");
     assert_eq!(start.source(&["app"], "wsgi_app"), "command line");
 }
@@ -135,13 +135,13 @@ fn gunicorns_variable_counts_where_ours_is_not() {
         ]
     );
     let start = Start::new().env("GUNICORN_CMD_ARGS", "--workers 5");
-    assert_eq!(start.config(&["app"]).workers, 5);
+    assert_eq!(start.config(&["app"]).workers.least, 5);
     assert_eq!(
         start.source(&["app"], "workers"),
         "GUNICORN_CMD_ARGS --workers"
     );
     let start = start.env("RGUN_CMD_ARGS", "--threads 2");
-    assert_eq!(start.config(&["app"]).workers, 1);
+    assert_eq!(start.config(&["app"]).workers.least, 1);
 }
 
 #[test]
@@ -149,7 +149,8 @@ fn the_last_of_a_repeated_flag_counts() {
     assert_eq!(
         Start::new()
             .config(&["app", "-w", "2", "--workers", "3"])
-            .workers,
+            .workers
+            .least,
         3
     );
 }
@@ -168,7 +169,7 @@ fn platform_variables_change_defaults_where_they_are_not_empty() {
             port: 5000
         }]
     );
-    assert_eq!(config.workers, 1);
+    assert_eq!(config.workers.least, 1);
     assert_eq!(config.forwarded_allow_ips, AllowList::Everybody);
 }
 
@@ -194,7 +195,7 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
     assert_eq!(
         start.mistakes(&words),
         [
-            "WEB_CONCURRENCY: \"many\": must be a whole number from 1 to 1024, or auto".to_owned(),
+            "WEB_CONCURRENCY: \"many\": must be a whole number from 1 to 1024, or auto, or MIN..MAX of these".to_owned(),
             "rgun.toml:1: \"wokers\" is no setting; did you mean workers?".to_owned(),
             "rgun.toml:2: timeout = \"soon\": must be seconds from 0 up, or with a unit: 30, 0.5, 500ms, 2m, 1h (at most a year)".to_owned(),
             "rgun.toml:4: post_fork is a Python function: server hooks are read from a Python configuration file (gunicorn.conf.py)".to_owned(),
@@ -202,7 +203,7 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
             "RGUN_BACKLOG: \"-1\": must be a whole number from 1 to 2147483647".to_owned(),
             "RGUN_CMD_ARGS --keep-alive: \"never\": must be seconds from 0 up, or with a unit: 30, 0.5, 500ms, 2m, 1h (at most a year)".to_owned(),
             "--certfile: is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips".to_owned(),
-            "--workers: \"0\": must be a whole number from 1 to 1024, or auto".to_owned(),
+            "--workers: \"0\": must be a whole number from 1 to 1024, or auto, or MIN..MAX of these".to_owned(),
             "No application module specified.".to_owned(),
             "--bind: \"0.0.0.0:1\": is there twice".to_owned(),
             format!("--chdir: {:?}: there is no such directory", start.cwd.path().join("nowhere").display().to_string()),
@@ -262,9 +263,9 @@ fn cmd_args_may_name_the_file_and_the_command_line_wins() {
         .env("RGUN_CMD_ARGS", "-c a.toml");
     fs::write(start.cwd.path().join("a.toml"), "workers = 3").unwrap();
     fs::write(start.cwd.path().join("b.toml"), "workers = 4").unwrap();
-    assert_eq!(start.config(&["app"]).workers, 3);
+    assert_eq!(start.config(&["app"]).workers.least, 3);
     let loaded = start.load(&["app", "--config", "b.toml"]).unwrap();
-    assert_eq!(loaded.config.workers, 4);
+    assert_eq!(loaded.config.workers.least, 4);
     assert_eq!(loaded.file, Some(start.cwd.path().join("b.toml")));
 }
 
@@ -292,7 +293,7 @@ fn the_app_may_come_from_the_file() {
 fn a_program_that_is_the_app_takes_none() {
     let mut start = Start::new();
     start.program.app = AppArgument::None;
-    assert_eq!(start.config(&["-w", "2"]).workers, 2);
+    assert_eq!(start.config(&["-w", "2"]).workers.least, 2);
     assert_eq!(start.load(&["app"]).unwrap_err().exit(), Exit::Usage);
     assert_eq!(
         start.file("wsgi_app = \"a\"").mistakes(&[]),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::raw::{Item, Raw, quoted, scalar};
-use super::value::{AppPath, LogTarget};
+use super::value::{AppPath, LogTarget, WorkerRange};
 
 /// How a setting is given on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,27 +109,46 @@ fn range(min: u64, max: u64) -> String {
     }
 }
 
-/// The number of workers: `auto` is two for each CPU and one more, by Gunicorn's advice.
+/// The number of workers, or `MIN..MAX`: `auto` is two for each CPU and one more, by Gunicorn's advice.
 pub(crate) struct Workers;
 
 /// The most workers there may be.
 pub(super) const WORKERS_MAX: u64 = 1024;
 
 impl Kind for Workers {
-    type Value = usize;
+    type Value = WorkerRange;
     const NUMERIC: bool = true;
 
-    fn parse(word: &str) -> Result<usize, String> {
+    fn parse(word: &str) -> Result<WorkerRange, String> {
+        let Some((least, most)) = word.split_once("..") else {
+            return Self::number(word).map(WorkerRange::fixed);
+        };
+        let (least, most) = (Self::number(least)?, Self::number(most)?);
+        if least > most {
+            return Err("has more workers at the least than at the most".to_owned());
+        }
+        Ok(WorkerRange { least, most })
+    }
+
+    fn show(value: &WorkerRange) -> String {
+        if value.least == value.most {
+            value.to_string()
+        } else {
+            format!("\"{value}\"")
+        }
+    }
+}
+
+impl Workers {
+    fn number(word: &str) -> Result<usize, String> {
         if word.trim().eq_ignore_ascii_case("auto") {
             let cpus = std::thread::available_parallelism().map_or(1, usize::from);
             return Ok((2 * cpus + 1).min(usize::try_from(WORKERS_MAX).unwrap_or(usize::MAX)));
         }
-        in_range(word.trim().parse().ok(), 1, WORKERS_MAX)
-            .ok_or_else(|| format!("must be a whole number {}, or auto", range(1, WORKERS_MAX)))
-    }
-
-    fn show(value: &usize) -> String {
-        value.to_string()
+        in_range(word.trim().parse().ok(), 1, WORKERS_MAX).ok_or_else(|| {
+            let range = range(1, WORKERS_MAX);
+            format!("must be a whole number {range}, or auto, or MIN..MAX of these")
+        })
     }
 }
 
@@ -470,12 +489,27 @@ mod tests {
 
     #[test]
     fn workers_are_a_number_or_auto() {
-        assert_eq!(Workers::parse("1024"), Ok(1024));
-        assert!(Workers::parse("auto").is_ok_and(|workers| workers >= 3 && workers % 2 == 1));
+        assert_eq!(Workers::parse("1024"), Ok(WorkerRange::fixed(1024)));
+        assert!(Workers::parse("auto").is_ok_and(|range| range.least >= 3
+            && range.least % 2 == 1
+            && range.most == range.least));
+        let range = WorkerRange { least: 2, most: 8 };
+        assert_eq!(Workers::parse("2..8"), Ok(range));
+        assert_eq!(Workers::parse(" 2 .. 8 "), Ok(range));
+        assert_eq!(
+            (Workers::show(&range), Workers::show(&WorkerRange::fixed(3))),
+            ("\"2..8\"".to_owned(), "3".to_owned())
+        );
         assert!(
-            ["0", "1025", "-1", "two", ""]
-                .iter()
-                .all(|text| Workers::parse(text).is_err())
+            Workers::parse("1..auto").is_ok_and(|range| range.least == 1 && range.most >= 3)
+        );
+        assert!(
+            [
+                "0", "1025", "-1", "two", "", "8..2", "0..2", "2..", "..2", "1..1025",
+                "1..2..3"
+            ]
+            .iter()
+            .all(|text| Workers::parse(text).is_err())
         );
     }
 

@@ -26,7 +26,7 @@ pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
 pub use value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
+    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,
 };
 
 #[cfg(any(test, feature = "python"))]
@@ -154,7 +154,7 @@ mod tests {
     fn a_plan_names_what_changed_by_what_has_to_be_done() {
         let old = Config::default();
         let new = Config {
-            workers: 3,
+            workers: WorkerRange::fixed(3),
             daemon: true,
             backlog: 1,
             timeout: std::time::Duration::ZERO,

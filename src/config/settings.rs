@@ -12,7 +12,7 @@ use super::kind::{
 use super::list::{Many, Maybe, Networks, Pairs};
 use super::value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
+    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,
 };
 
 /// Gunicorn's format of the access log.
@@ -79,10 +79,11 @@ settings! {
     }
 
     section "Workers" {
-        /// How many worker processes; `auto` is two for each CPU and one more.
+        /// How many worker processes; `auto` is two for each CPU and one more. MIN..MAX lets the number follow the load.
         ///
-        /// Without it: `$WEB_CONCURRENCY`, or 1. The signals TTIN and TTOU add and take one.
-        workers: usize as Workers = 1,
+        /// Without it: `$WEB_CONCURRENCY`, or 1. The signals TTIN and TTOU add and take one. With MIN..MAX there are MIN at
+        /// the start, soon more while they are busy, and slowly fewer when they are not; TTIN and TTOU shift both ends.
+        workers: WorkerRange as Workers = WorkerRange::fixed(1),
             ["-w", "--workers"] COUNT, on_reload Live;
 
         /// How a worker runs a Python app: auto, sync, gevent, gthread or asgi.
@@ -96,6 +97,14 @@ settings! {
         /// The most connections one worker holds open at a time; past it the kernel's backlog queues.
         worker_connections: usize as Whole<usize, 1, 1_000_000> = 1000,
             ["--worker-connections"] COUNT, on_reload NewWorkers;
+
+        /// How long nobody of those who wait at `worker_connections` may get a place, until they are answered with 503; 0 is
+        /// for ever.
+        ///
+        /// Before, connections that serve nobody are closed to make room: those idle between requests, those that have sent
+        /// nothing for a second, half a head or half a body (408). With 0 none is closed for it either.
+        overload_timeout: Duration as Seconds = seconds(3),
+            ["--overload-timeout"] SECONDS, on_reload NewWorkers;
 
         /// Threads that a gthread worker has from its start. More than 1 makes gthread of sync, and of auto for a WSGI app.
         threads: usize as Whole<usize, 1, 10_000> = 1,

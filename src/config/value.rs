@@ -216,6 +216,36 @@ words! {
     }
 }
 
+/// `--workers`: a number, or between two of them as the load asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerRange {
+    /// As many as there are at the start.
+    pub least: usize,
+    /// The same where the number does not change by itself.
+    pub most: usize,
+}
+
+impl WorkerRange {
+    /// Always as many.
+    #[must_use]
+    pub const fn fixed(workers: usize) -> Self {
+        Self {
+            least: workers,
+            most: workers,
+        }
+    }
+}
+
+impl fmt::Display for WorkerRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.least == self.most {
+            self.least.fmt(f)
+        } else {
+            write!(f, "{}..{}", self.least, self.most)
+        }
+    }
+}
+
 words! {
     /// `--reload-strategy`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

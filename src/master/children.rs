@@ -208,6 +208,11 @@ impl Child {
         self.heartbeat.silent_for().unwrap_or_default()
     }
 
+    /// How many requests it is at work on, if `whole` is all that it can be at work on at once.
+    pub(crate) fn fullness(&self, whole: u64) -> u64 {
+        self.row.fullness(whole)
+    }
+
     /// What it wrote about its end.
     pub(crate) fn last_words(&self) -> String {
         self.last_words.read()

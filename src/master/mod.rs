@@ -10,8 +10,10 @@ mod plan;
 mod recycle;
 mod reload;
 mod respawn;
+mod scale;
 mod spawn;
 mod stop;
+mod systemd;
 mod tell;
 mod upgrade;
 mod watch;
@@ -23,9 +25,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-pub(crate) use pidfile::{Pidfile, PidfileError, second as second_pidfile};
+use pidfile::remove_second as remove_second_pidfile;
+pub(crate) use pidfile::{Pidfile, PidfileError};
 pub(crate) use reload::{Edition, give_logs_away, identity, of_config, options, told};
-pub(crate) use upgrade::{Command, FDS, PARENT};
+pub(crate) use scale::Range;
+use upgrade::Upgrade;
+pub(crate) use upgrade::{Command, FDS, OldMaster, PARENT, READY};
 
 use crate::channel::{Generation, Order, Report, WorkerContext};
 use crate::config::Config;
@@ -41,6 +46,7 @@ use event::Happened;
 use phase::{Action, Event, Patience, Phase};
 use recycle::Recycler;
 use respawn::Respawn;
+use scale::Scaler;
 use stop::{CUT_GRACE, abort, cut};
 use watch::Watcher;
 
@@ -67,7 +73,7 @@ pub(crate) struct Setup {
     /// Where the process id stands, if anywhere.
     pub(crate) pidfile: Option<Pidfile>,
     /// The old master, when this one was started by an upgrade.
-    pub(crate) parent: Option<Pid>,
+    pub(crate) old: Option<OldMaster>,
     /// What a worker does with its life.
     pub(crate) worker_main: Box<dyn Fn(WorkerContext) -> Exit>,
     /// Reads the configuration again and puts what is `Live` in it to use.
@@ -95,11 +101,12 @@ pub(crate) struct Master {
     scoreboard: Scoreboard,
     respawn: Respawn,
     recycler: Recycler,
+    scaler: Scaler,
     phase: Phase,
     /// `--reload`.
     watcher: Option<Watcher>,
-    /// The new master of an upgrade under way.
-    successor: Option<Pid>,
+    /// USR2.
+    upgrade: Upgrade,
     /// The code to end with.
     outcome: Exit,
 }
@@ -109,7 +116,8 @@ impl Master {
     ///
     /// # Errors
     /// No memory for the scoreboard.
-    pub(crate) fn new(setup: Setup, first: Edition) -> io::Result<Self> {
+    pub(crate) fn new(mut setup: Setup, first: Edition) -> io::Result<Self> {
+        let upgrade = Upgrade::new(setup.old.take());
         let watcher = first
             .config
             .reload
@@ -125,8 +133,9 @@ impl Master {
             scoreboard: Scoreboard::new()?,
             respawn: Respawn::default(),
             recycler: Recycler::default(),
+            scaler: Scaler::default(),
             phase: Phase::Running,
-            successor: None,
+            upgrade,
             outcome: Exit::Done,
         })
     }
@@ -142,7 +151,11 @@ impl Master {
             let happened = event::wait(
                 &self.setup.signals,
                 &mut self.children,
-                self.watcher.as_ref().and_then(Watcher::fd),
+                self.watcher
+                    .as_ref()
+                    .and_then(Watcher::fd)
+                    .into_iter()
+                    .chain(self.upgrade.fds()),
                 deadline,
                 Instant::now(),
             );
@@ -179,7 +192,7 @@ impl Master {
             .proc_name
             .clone()
             .or_else(|| config.wsgi_app.as_ref().map(ToString::to_string));
-        let role = if role == "master" && self.setup.parent.is_some() {
+        let role = if role == "master" && self.upgrade.standing().parent().is_some() {
             "master.2"
         } else {
             role
@@ -195,9 +208,14 @@ impl Master {
         self.look_at_the_parent();
         if self.phase.is_serving() {
             self.look_for_spent(now);
+            self.look_at_load(now);
+            if self.respawn.healed(now) {
+                tracing::info!("Workers live again: the next ones are started at once.");
+            }
             self.follow_plan(now);
         }
         self.enforce_deadlines(now);
+        self.tell_watchers();
     }
 
     /// Handles what happened; true at the end of the master's life.
@@ -211,7 +229,7 @@ impl Master {
             match report {
                 Report::Ready => {
                     tracing::debug!("{child} ready");
-                    self.respawn.healthy();
+                    self.respawn.ready(child.born, now);
                 }
                 Report::Draining => tracing::debug!("{child} draining"),
                 Report::Spent => tracing::debug!("{child} has answered enough"),
@@ -236,6 +254,7 @@ impl Master {
             }
             self.prove();
         }
+        self.hear();
         for (pid, ended) in happened.ended {
             self.bury(pid, ended, now);
         }
@@ -272,7 +291,12 @@ impl Master {
         self.phase = phase;
         match action {
             Action::Nothing => {}
-            Action::Decline => tracing::info!("Ignored: the server is stopping."),
+            Action::Decline => {
+                tracing::info!("Ignored: the server is stopping.");
+                if event == Event::Upgrade {
+                    Self::refuse_upgrade();
+                }
+            }
             Action::Announce => self.announce_end(),
             Action::Drain => self.drain_all(),
             Action::Quit => self.quit_all(now),
@@ -315,17 +339,7 @@ impl Master {
 
     /// A child, ours or not, has ended.
     fn bury(&mut self, pid: Pid, ended: Ended, now: Instant) {
-        if self.successor == Some(pid) {
-            self.successor = None;
-            match ended {
-                Ended::Exited(0) => tracing::info!("The new master (pid:{pid}) has ended."),
-                Ended::Exited(code) => tracing::error!(
-                    "The new master (pid:{pid}) exited with code {code}: this one goes on."
-                ),
-                Ended::Killed(signal) => tracing::error!(
-                    "The new master (pid:{pid}) was sent {signal}: this one goes on."
-                ),
-            }
+        if self.bury_new_master(pid, ended) {
             return;
         }
         let Some(child) = self.children.remove(pid) else {
@@ -359,14 +373,9 @@ impl Master {
             // Told to leave, perhaps with the whole process group: not the app's fault.
             return;
         }
-        // Who has never been ready died of starting, however long that took.
-        let lived = if early {
-            Duration::ZERO
-        } else {
-            now.saturating_duration_since(child.born)
-        };
-        let told = self.respawn.died(lived, now);
+        let told = self.respawn.died(child.born, !early, now);
         if !early {
+            tell_loop(told);
             return;
         }
         let first_start = !self.current.proven && child.generation == self.current.generation;
@@ -384,10 +393,7 @@ impl Master {
             {
                 self.halt(Exit::WorkerBoot, now);
             }
-            _ if told => tracing::error!(
-                "workers keep dying before they are ready; starting them more slowly"
-            ),
-            _ => {}
+            _ => tell_loop(told),
         }
     }
 
@@ -395,7 +401,7 @@ impl Master {
     fn wait_for_a_change(&mut self, now: Instant) {
         tracing::error!("No worker can boot: waiting for a change of the code (--reload).");
         self.current.workers = 0;
-        self.respawn.healthy();
+        self.respawn.forget();
         self.children
             .iter_mut()
             .for_each(|child| child.dismiss(now + GRACE_MARGIN));
@@ -469,18 +475,20 @@ impl Master {
                 .min()
                 .filter(|_| !child.is_killed())
         });
-        let parent = self.setup.parent.map(|_| now + PARENT_LOOK);
+        let parent = self.upgrade.must_look().then(|| now + PARENT_LOOK);
         let recycling = self
             .recycler
             .deadline(&self.current.config, self.children.iter())
             .filter(|_| self.phase.is_serving());
+        let scaling = self.scaler.deadline().filter(|_| self.phase.is_serving());
         let respawn = self
             .respawn
-            .wait_until(now)
+            .deadline(now)
             .filter(|_| self.phase.is_serving());
         children
             .chain(self.phase.deadline())
             .chain(recycling)
+            .chain(scaling)
             .chain(parent)
             .chain(respawn)
             .chain(self.watcher.as_ref().and_then(Watcher::deadline))
@@ -491,7 +499,8 @@ impl Master {
 
     fn quit_all(&mut self, now: Instant) {
         self.coming = None;
-        self.close_listeners();
+        self.leave_sockets();
+        self.tell_stopping();
         let until = self.phase.deadline().unwrap_or(now) + GRACE_MARGIN;
         self.children.iter_mut().for_each(|child| child.quit(until));
     }
@@ -503,15 +512,8 @@ impl Master {
         }
     }
 
-    /// The workers hold duplicates; theirs close when they have taken what waits in the kernel's queue.
-    fn close_listeners(&mut self) {
-        if !self.has_other_master() {
-            self.current.bound.iter().for_each(Bound::remove_path);
-        }
-        self.current.bound.clear();
-    }
-
     fn clean_up(&mut self) {
+        self.leave_paths();
         if let Some(pidfile) = &self.setup.pidfile {
             pidfile.remove();
         }
@@ -542,8 +544,12 @@ impl Master {
             .for_each(|child| child.order(Order::Reopen));
     }
 
-    /// TTIN, TTOU: a worker more or less, of the coming generation too.
+    /// TTIN, TTOU: a worker more or less, of the coming generation too; where the number follows the load, both its ends.
     fn scale(&mut self, by: i16) {
+        let editions = [Some(&mut self.current), self.coming.as_mut()];
+        for edition in editions.into_iter().flatten() {
+            edition.range = edition.range.shifted(by);
+        }
         self.want(|workers| workers.saturating_add_signed(by).max(1));
     }
 
@@ -581,6 +587,15 @@ fn overdue(child: &Child, timeout: Duration, boot: Duration, now: Instant) -> Op
     }
     let late = !timeout.is_zero() && child.silent_for() >= timeout;
     late.then(|| format!("WORKER TIMEOUT (pid:{pid})"))
+}
+
+/// The line at the beginning of a series of early deaths.
+fn tell_loop(begins: bool) {
+    if begins {
+        tracing::error!(
+            "Workers keep dying as soon as they have started: the next ones are started ever more slowly, up to 5 s apart."
+        );
+    }
 }
 
 /// The line about a worker's end, Gunicorn's words.

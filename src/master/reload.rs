@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use super::Master;
 use super::plan::{Strategy, Wanted};
+use super::scale::Range;
+use super::upgrade::Standing;
 use crate::channel::{Generation, Interface};
 use crate::config::{Bind, Config, ReloadStrategy};
 use crate::listener::{BindError, Bound, Options};
@@ -22,6 +24,10 @@ pub(crate) struct Edition {
     pub(crate) identity: Identity,
     /// How many workers of it are wanted.
     pub(crate) workers: u16,
+    /// Between how many there may be.
+    pub(crate) range: Range,
+    /// The sockets are a socket manager's (`LISTEN_FDS`), whatever addresses are configured.
+    pub(crate) of_manager: bool,
     /// All its workers have been ready at once.
     pub(crate) proven: bool,
     /// What its workers have found the app to be, where it was not what they were made for.
@@ -40,10 +46,18 @@ impl Edition {
         generation: Generation,
     ) -> Result<Self, Vec<String>> {
         let identity = identity(&config).map_err(|error| vec![error])?;
-        let options = options(&config, &identity, config.workers);
+        let range = Range::new(config.workers);
+        let workers = if range.is_open() {
+            // The load does not change with the configuration.
+            range.nearest(self.workers)
+        } else {
+            of_config(&config)
+        };
+        let options = options(&config, &identity, workers.into());
         let mut bound = Vec::new();
         let mut mistakes = Vec::new();
-        for bind in &config.bind {
+        let binds: &[Bind] = if self.of_manager { &[] } else { &config.bind };
+        for bind in binds {
             let opened = match self.find(bind, &config) {
                 Some(same) => Ok(same.share()),
                 None => Bound::open(bind, &options).map_err(|error| told(&error)),
@@ -61,18 +75,18 @@ impl Edition {
             return Err(mistakes);
         }
         // What a socket manager gave is not in the configuration and stays.
-        if self.config.bind == config.bind {
+        if self.of_manager {
             for given in &self.bound {
-                if !config.bind.contains(given.bind()) {
-                    bound.push(given.share());
-                }
+                bound.push(given.share());
             }
         }
         Ok(Self {
             generation,
-            workers: of_config(&config),
+            workers,
+            range,
             config: Rc::new(config),
             bound,
+            of_manager: self.of_manager,
             identity,
             proven: false,
             interface: None,
@@ -128,6 +142,7 @@ impl Edition {
 
 impl Master {
     pub(super) fn reload(&mut self) {
+        self.tell_reloading();
         if self.setup.preloaded {
             tracing::info!(
                 "The app was preloaded: its code is not read again (USR2 starts a master that does)."
@@ -157,7 +172,7 @@ impl Master {
                 if let Err(error) = give_logs_away(&edition.config, &edition.identity) {
                     tracing::error!("cannot give the logs to the workers' user: {error}");
                 }
-                self.respawn.healthy();
+                self.respawn.forget();
                 let (before, workers) = (self.current.workers, edition.workers);
                 self.coming = Some(edition);
                 if before == 0 {
@@ -181,7 +196,10 @@ impl Master {
         };
         edition.proven = true;
         let old = std::mem::replace(&mut self.current, edition);
-        old.remove_paths_not_in(&self.current);
+        // Another master may serve there.
+        if self.upgrade.standing() == Standing::Alone {
+            old.remove_paths_not_in(&self.current);
+        }
         let urls: Vec<_> = self.current.bound.iter().map(Bound::url).collect();
         if old.bound.iter().map(Bound::url).ne(urls.iter().copied()) {
             tracing::info!("Listening at: {} ({})", urls.join(","), std::process::id());
@@ -209,9 +227,9 @@ impl Master {
     }
 }
 
-/// `--workers`, as far as there can be slots for them.
+/// How many workers there are at the start, as far as there can be slots for them.
 pub(crate) fn of_config(config: &Config) -> u16 {
-    u16::try_from(config.workers).unwrap_or(u16::MAX)
+    u16::try_from(config.workers.least).unwrap_or(u16::MAX)
 }
 
 /// `--user`, `--group`, `--initgroups`.

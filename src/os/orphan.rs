@@ -18,9 +18,9 @@ const DEATH: Signal = Signal::SIGPWR;
 static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 
 /// How long a worker has for its clients once its master is dead, stuck or not.
-const GRACE: Duration = Duration::from_millis(900);
+const GRACE: Duration = Duration::from_millis(450);
 
-/// From now on this process gets SIGKILL 0.9 s after its parent `master` died. A worker whose runtime turns sees the end
+/// From now on this process gets SIGKILL 0.45 s after its parent `master` died. A worker whose runtime turns sees the end
 /// of file on its channel long before and leaves by itself.
 ///
 /// Call after privileges were dropped: changing ids clears the request (prctl(2), `PR_SET_PDEATHSIG`).

@@ -7,6 +7,8 @@
 //! to two sweeps. The clock stands still while the worker does: a sweep moves it by [`STRIDE`] at the most, so that an
 //! app which keeps the thread busy for seconds does not time out clients whose bytes nobody read meanwhile.
 
+mod shed;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
@@ -28,6 +30,8 @@ const DRAIN_FRESH: u64 = 1000;
 const DRAIN_IDLE: u64 = 150;
 /// How long a closed connection is read from, so that the client gets to read our last answer, in milliseconds.
 const LINGER: u64 = 2000;
+/// How long a connection that gets no more than a 503 may take over its head, and again over reading the answer.
+const REFUSED: u64 = 1000;
 /// The most requests that are told of.
 const TOLD: usize = 200;
 /// So much of a head is kept, for the request line in the log.
@@ -135,6 +139,10 @@ pub(crate) struct Watch {
     received: Lag,
     sent: Lag,
     verdict: Cell<Option<Verdict>>,
+    /// Its verdict makes room for others: nobody waits for the client.
+    shed: Cell<bool>,
+    /// There is no room for it: its request is answered without the app.
+    refused: bool,
     waker: RefCell<Option<Waker>>,
     /// The head of the request being served, as far as it fits.
     line: RefCell<Vec<u8>>,
@@ -194,6 +202,21 @@ impl Watch {
     /// The worker finishes.
     fn draining(&self) -> bool {
         self.clock.draining.get()
+    }
+
+    /// No request comes after this one: the worker finishes, or is about to, or the connection is to make room.
+    pub(crate) fn is_last(&self) -> bool {
+        self.closing() || self.shed.get()
+    }
+
+    /// It is to make room for others at once.
+    pub(crate) fn is_shed(&self) -> bool {
+        self.shed.get()
+    }
+
+    /// Its requests are to be answered with 503.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -277,8 +300,13 @@ impl Watch {
         if limits.write > 0 && self.sent.tick(elapsed, limits.write) {
             return Some(Verdict::SlowReader);
         }
+        let (header, linger) = if self.refused {
+            (REFUSED, REFUSED)
+        } else {
+            (limits.header, LINGER)
+        };
         match self.phase.get() {
-            Phase::Fresh if past(limits.header) => Some(Verdict::Close),
+            Phase::Fresh if past(header) => Some(Verdict::Close),
             Phase::Fresh if self.draining() => {
                 (age.min(self.drained_for()) > DRAIN_FRESH).then_some(Verdict::Close)
             }
@@ -286,8 +314,8 @@ impl Watch {
             Phase::Idle if self.draining() => {
                 (age.min(self.drained_for()) >= DRAIN_IDLE).then_some(Verdict::Close)
             }
-            Phase::Head if past(limits.header) => Some(Verdict::SlowHead),
-            Phase::Lingering if past(LINGER) => Some(Verdict::Close),
+            Phase::Head if past(header) => Some(Verdict::SlowHead),
+            Phase::Lingering if past(linger) => Some(Verdict::Close),
             Phase::Receiving if limits.body > 0 && self.received.tick(elapsed, limits.body) => {
                 Some(Verdict::SlowBody)
             }
@@ -513,8 +541,8 @@ impl Connections {
         Ok(())
     }
 
-    /// Enters a connection; it leaves when the entry is dropped.
-    pub(crate) fn enter(self: &Rc<Self>, ends: Arc<Ends>) -> Entry {
+    /// Enters a connection, for whose requests there is no room if it is `refused`; it leaves when the entry is dropped.
+    pub(crate) fn enter(self: &Rc<Self>, ends: Arc<Ends>, refused: bool) -> Entry {
         let watch = Rc::new(Watch {
             ends,
             clock: Rc::clone(&self.clock),
@@ -523,6 +551,8 @@ impl Connections {
             received: Lag::default(),
             sent: Lag::default(),
             verdict: Cell::new(None),
+            shed: Cell::new(false),
+            refused,
             waker: RefCell::new(None),
             line: RefCell::default(),
         });

@@ -209,12 +209,32 @@ impl<A: App> HttpService<A> {
     pub(crate) fn serve(
         self: &Rc<Self>,
         stream: Stream,
+        ends: Ends,
+    ) -> impl Future<Output = ()> + 'static {
+        self.connect(stream, ends, false)
+    }
+
+    /// Answers one request on a connection that there is no room for with 503, without the app.
+    ///
+    /// *Cancel safety*: as [`serve`](Self::serve).
+    pub(crate) fn refuse(
+        self: &Rc<Self>,
+        stream: Stream,
+        ends: Ends,
+    ) -> impl Future<Output = ()> + 'static {
+        self.connect(stream, ends, true)
+    }
+
+    fn connect(
+        self: &Rc<Self>,
+        stream: Stream,
         mut ends: Ends,
+        refused: bool,
     ) -> impl Future<Output = ()> + 'static {
         ends.drain = self.shared.connections.signal();
         let ends = Arc::new(ends);
         let trusted = self.shared.forwarded.trusts(&ends.peer);
-        let entry = self.shared.connections.enter(ends);
+        let entry = self.shared.connections.enter(ends, refused);
         let wire = Rc::new(Wire::new(Rc::clone(&self.shared), entry, stream, trusted));
         let service = Service::new(Rc::clone(self), Rc::clone(&wire));
         let connection = self
@@ -328,7 +348,7 @@ async fn close(wire: &Wire) {
     if !spoken {
         return wire.reset_on_close();
     }
-    if wire.must_linger() {
+    if wire.must_linger() && !watch.is_shed() {
         linger(wire).await;
     }
 }

@@ -1,7 +1,7 @@
 //! Answers that are ours and not the app's: small HTML pages like Gunicorn's.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 /// The page for `status`. `reason` must be a text of ours: it is not escaped.
@@ -37,6 +37,15 @@ pub(super) fn readiness(draining: bool) -> Response<Bytes> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
+    response
+}
+
+/// The answer of a worker that has no room for the request (RFC 9110 section 15.6.4).
+pub(super) fn no_room() -> Response<Bytes> {
+    let mut response = response(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 

@@ -116,7 +116,7 @@ impl Fields {
                 headers.remove(name);
             }
         }
-        if self.close || wire.watch().closing() {
+        if self.close || wire.watch().is_last() {
             headers.insert(CONNECTION, CLOSE);
         } else if self.connection {
             headers.remove(CONNECTION);

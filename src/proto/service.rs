@@ -81,6 +81,9 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
                 log.begin(&parts, wire.watch().ends(), scheme)
             }),
         };
+        if wire.watch().is_refused() {
+            return Answer::page(page::no_room(), exchange);
+        }
         let scheme = match scheme {
             Ok(scheme) => scheme,
             Err(refusal) => return Answer::page(exchange.refuse(refusal), exchange),

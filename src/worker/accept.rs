@@ -1,11 +1,14 @@
 //! Accepting: a permit first, then one connection a turn. One worker is woked for a connection (`os::epoll`); at the
 //! cap a worker leaves the listener to the others, and above its fair share it calls the least loaded one.
 
-use std::cell::Cell;
+mod cap;
+mod pressure;
+
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,13 +18,15 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
-use super::gate::{Attendance, Gate, Permit, Queue};
+use super::gate::{Attendance, Gate, Permit, Queue, Spare};
 use crate::app::{Address, Bell, Ends};
 use crate::listener::{Kind, Listener};
 use crate::os::epoll::{Epoll, Exclusive};
 use crate::os::timer::Timer;
 use crate::proto::Stream;
 use crate::scoreboard::Row;
+use cap::Untold;
+use pressure::Pressure;
 
 /// How long a worker above its share waits for the one that it called, looking ever less often.
 const PATIENCE: [Duration; 4] = [
@@ -32,6 +37,10 @@ const PATIENCE: [Duration; 4] = [
 ];
 /// How long nothing is accepted after the system had no room for a connection.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
+/// As many connections that serve nobody are closed then, each time.
+const NO_ROOM_SHED: usize = 16;
+/// The log is told of it at most this often.
+const SHORT_TOLD: Duration = Duration::from_secs(10);
 
 /// The most connections that are accepted at a time.
 const MOST: usize = 64;
@@ -54,8 +63,12 @@ pub(crate) struct Acceptor {
     /// How many to accept at a time: one more call of accept(2) is dear where connections come one by one, and a busy worker
     /// that accepts one each time it looks at its sockets is slow to see the last of many.
     batch: Cell<usize>,
-    /// The system had no room the last time: said once.
-    short: Cell<bool>,
+    /// When it was last said that the system has no room.
+    short: Cell<Option<Instant>>,
+    /// How long a connection waits at the cap before it is answered with 503; zero is for ever, and nobody goes for it.
+    patience: Duration,
+    pressure: RefCell<Pressure>,
+    untold: RefCell<Untold>,
     /// Made at the start: it is set when there may be no descriptor left.
     timer: Timer,
 }
@@ -64,6 +77,12 @@ pub(crate) struct Acceptor {
 pub(crate) trait Take {
     /// Serves it; it ends with the permit.
     fn take(&self, stream: Stream, ends: Ends, permit: Permit);
+
+    /// Answers it with 503; it ends with the spare permit.
+    fn refuse(&self, stream: Stream, ends: Ends, spare: Spare);
+
+    /// Ends at most so many connections that serve nobody, to make room; tells how many.
+    fn shed(&self, most: usize, now: Instant) -> usize;
 }
 
 impl Acceptor {
@@ -76,6 +95,7 @@ impl Acceptor {
         epoll: Option<Epoll>,
         bell: Option<Bell>,
         gate: Rc<Gate>,
+        overload_timeout: Duration,
     ) -> io::Result<Self> {
         let kind = listener.kind();
         let shared = listener.is_shared();
@@ -105,7 +125,10 @@ impl Acceptor {
             _attendance: gate.attend(),
             gate,
             batch: Cell::new(1),
-            short: Cell::new(false),
+            short: Cell::new(None),
+            patience: overload_timeout,
+            pressure: RefCell::new(Pressure::new(overload_timeout)),
+            untold: RefCell::default(),
             timer: Timer::new()?,
         })
     }
@@ -114,7 +137,7 @@ impl Acceptor {
     pub(crate) async fn run(self, to: impl Take) {
         while !self.gate.is_closing() {
             if self.gate.is_full() {
-                self.away(self.gate.room()).await;
+                self.wait_at_the_cap(&to).await;
                 continue;
             }
             tokio::select! {
@@ -136,6 +159,9 @@ impl Acceptor {
                 && is_shortage(&error)
             {
                 self.tell_shortage(&error);
+                if !self.patience.is_zero() {
+                    to.shed(NO_ROOM_SHED, Instant::now());
+                }
                 self.away(self.timer.after(NO_ROOM_PAUSE)).await;
             }
         }
@@ -191,23 +217,33 @@ impl Acceptor {
         let Some(mut permit) = self.gate.permit() else {
             return Ok(false);
         };
+        let Some((stream, ends)) = self.accept_one()? else {
+            return Ok(false);
+        };
+        permit.count();
+        if self.gate.is_full() {
+            self.pressure.borrow_mut().taken();
+        }
+        to.take(stream, ends, permit);
+        Ok(true)
+    }
+
+    /// A connection from the queue; `None` when none waits.
+    fn accept_one(&self) -> io::Result<Option<(Stream, Ends)>> {
         let (fd, peer) = match crate::os::accept::accept(self.fd.get_ref().as_fd()) {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.nothing_waits();
-                return Ok(false);
+                return Ok(None);
             }
             Err(error) => return Err(error),
         };
-        permit.count();
-        self.short.set(false);
         let stream = match self.kind {
             Kind::Tcp => Stream::Tcp(TcpStream::from_std(fd.into())?),
             Kind::Unix => Stream::Unix(UnixStream::from_std(fd.into())?),
         };
         let ends = Ends::new(address(&peer), self.local.clone());
-        to.take(stream, ends, permit);
-        Ok(true)
+        Ok(Some((stream, ends)))
     }
 
     /// Waits for the listener. An exclusive entry is level-triggered: a connection that is left waiting is told of
@@ -276,7 +312,10 @@ impl Acceptor {
     }
 
     fn tell_shortage(&self, error: &io::Error) {
-        if !self.short.replace(true) {
+        let now = Instant::now();
+        let said = self.short.get();
+        if said.is_none_or(|said| now.saturating_duration_since(said) >= SHORT_TOLD) {
+            self.short.set(Some(now));
             tracing::error!(
                 "cannot accept: {error}; connections wait in the kernel's queue ({} open here)",
                 self.gate.open()

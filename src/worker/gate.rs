@@ -16,11 +16,16 @@ pub(crate) enum Queue {
     Emptied,
 }
 
+/// As many connections at a time are answered with 503 beyond the cap.
+const SPARES: usize = 64;
+
 /// Counts the connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Gate {
     limit: usize,
     open: Cell<usize>,
+    /// Connections beyond the limit, which get a 503.
+    spares: Cell<usize>,
     row: Row,
     closing: Cell<Option<Queue>>,
     /// Acceptors that may still let somebody in.
@@ -39,6 +44,7 @@ impl Gate {
         Rc::new(Self {
             limit,
             open: Cell::new(0),
+            spares: Cell::new(0),
             row,
             closing: Cell::new(None),
             acceptors: Cell::new(0),
@@ -57,6 +63,15 @@ impl Gate {
         Some(Permit {
             gate: Rc::clone(self),
             counted: false,
+        })
+    }
+
+    /// A place beyond the cap for a connection that gets a 503; `None` where too many get one now.
+    pub(crate) fn spare(self: &Rc<Self>) -> Option<Spare> {
+        let spares = self.spares.get();
+        (spares < SPARES).then(|| {
+            self.spares.set(spares + 1);
+            Spare(Rc::clone(self))
         })
     }
 
@@ -130,14 +145,14 @@ impl Gate {
 
     /// Waits until there is a connection. Cancel safe.
     pub(crate) async fn any(&self) {
-        while self.open.get() == 0 {
+        while self.open.get() == 0 && self.spares.get() == 0 {
             self.first.notified().await;
         }
     }
 
     /// Waits until all permits are back and nobody hands out more. Cancel safe.
     pub(crate) async fn empty(&self) {
-        while self.open.get() > 0 || self.acceptors.get() > 0 {
+        while self.open.get() > 0 || self.spares.get() > 0 || self.acceptors.get() > 0 {
             self.changed.notified().await;
         }
     }
@@ -192,6 +207,20 @@ impl Drop for Permit {
     }
 }
 
+/// The right of a connection beyond the cap to be told so.
+#[derive(Debug)]
+pub(crate) struct Spare(Rc<Gate>);
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        let gate = &self.0;
+        gate.spares.set(gate.spares.get() - 1);
+        if gate.is_closing() {
+            gate.changed.notify_waiters();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +238,16 @@ mod tests {
         assert!(gate.permit().is_none());
         drop(first);
         assert!(gate.permit().is_some());
+    }
+
+    #[test]
+    fn those_beyond_the_cap_are_few_and_count_for_nobody() {
+        let gate = gate(1);
+        let _permit = gate.permit().unwrap();
+        let spares: Vec<_> = std::iter::from_fn(|| gate.spare()).collect();
+        assert_eq!((spares.len(), gate.open()), (SPARES, 1));
+        drop(spares);
+        assert!(gate.spare().is_some());
     }
 
     #[tokio::test]

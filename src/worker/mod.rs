@@ -26,7 +26,7 @@ use crate::proto::{HttpService, Stream};
 use accept::{Acceptor, Take};
 use code::Code;
 use control::{Control, Told};
-use gate::{Gate, Permit, Queue};
+use gate::{Gate, Permit, Queue, Spare};
 
 /// How often the heartbeat file is touched; more often where `--timeout` is short.
 const BEAT: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// The same while the worker waits for them to end.
 const LAST_SWEEPS: Duration = Duration::from_millis(50);
 /// What is left to the clients of a worker whose master died.
-const ORPHAN_GRACE: Duration = Duration::from_millis(500);
+const ORPHAN_GRACE: Duration = Duration::from_millis(300);
 
 /// A worker's whole life, from the fork to its exit code.
 pub(crate) fn run<H: Host>(mut context: WorkerContext, host: H) -> Exit {
@@ -276,7 +276,8 @@ impl<H: Host> Worker<H> {
     /// Starts to accept from a socket.
     fn accept_from(&self, listener: Listener) -> io::Result<()> {
         let gate = Rc::clone(&self.gate);
-        let acceptor = Acceptor::new(listener, self.epoll, self.host.bell(), gate)?;
+        let patience = self.told.config.overload_timeout;
+        let acceptor = Acceptor::new(listener, self.epoll, self.host.bell(), gate, patience)?;
         let to = To {
             host: Rc::clone(&self.host),
             service: Rc::clone(&self.service),
@@ -500,5 +501,17 @@ impl<H: Host> Take for To<H> {
             connection.await;
             drop(permit);
         });
+    }
+
+    fn refuse(&self, stream: Stream, ends: Ends, spare: Spare) {
+        let connection = self.service.refuse(stream, ends);
+        self.host.spawn(async move {
+            connection.await;
+            drop(spare);
+        });
+    }
+
+    fn shed(&self, most: usize, now: Instant) -> usize {
+        self.service.connections().shed(most, now)
     }
 }

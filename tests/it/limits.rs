@@ -14,6 +14,7 @@ fn the_cap_is_hard_and_the_backlog_queues() {
     for (app, workers) in [("builtin:hello", 1), ("builtin:hello", 3), ("wsgi:app", 1)] {
         let server = Rgun::app(app)
             .args(["--worker-connections", "10", "--keep-alive", "60"])
+            .args(["--overload-timeout", "0"])
             .workers(workers)
             .start();
         let mut held: Vec<Client> = (0..10 * workers)
@@ -51,7 +52,7 @@ fn the_cap_is_hard_and_the_backlog_queues() {
 #[test]
 fn a_cap_of_one_serves_one_after_the_other() {
     let server = Rgun::app("builtin:hello")
-        .args(["--worker-connections", "1"])
+        .args(["--worker-connections", "1", "--overload-timeout", "0"])
         .workers(1)
         .start();
     let mut first = server.connect();
@@ -64,7 +65,7 @@ fn a_cap_of_one_serves_one_after_the_other() {
 }
 
 /// How many connections each worker holds, once they hold `count` together.
-fn shares(server: &Server, count: usize) -> Vec<usize> {
+pub(crate) fn shares(server: &Server, count: usize) -> Vec<usize> {
     let pids = server.worker_pids();
     answer("the workers have accepted all", patience(), || {
         let established = process::established(server.port());
@@ -77,7 +78,7 @@ fn shares(server: &Server, count: usize) -> Vec<usize> {
 }
 
 #[track_caller]
-fn assert_even(how: &str, shares: &[usize]) {
+pub(crate) fn assert_even(how: &str, shares: &[usize]) {
     let (Some(least), Some(most)) = (shares.iter().min(), shares.iter().max()) else {
         panic!("no workers")
     };

@@ -69,6 +69,7 @@ impl Host for SyncHost {
 
     async fn load(&self, context: &WorkerContext) -> Result<SyncApp, BootError> {
         let wsgi = self.python.load(&context.config, Multithread::OneByOne)?;
+        context.row.has_room_for(1);
         let inner = Rc::new(Inner {
             wsgi,
             pace: Pace::new(),
@@ -230,7 +231,9 @@ impl Inner {
     /// Serves a request. Where the app is slow, its client had better come back to a worker that is idle then: a connection
     /// that is kept waits for all that this worker has to do. (Gunicorn's sync workers keep none.)
     fn serve(&self, parts: &mut Parts, origin: &Origin, line: Line, input: Input) -> Outcome {
+        self.row.inside(1);
         let mut outcome = self.answer(parts, origin, line, input);
+        self.row.inside(0);
         if self.pace.is_long()
             && self.row.is_crowded()
             && let Ok(response) = &mut outcome

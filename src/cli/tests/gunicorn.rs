@@ -274,7 +274,7 @@ fn python_values_become_settings_by_gunicorns_rules() {
     assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
     let config = loaded.config;
     assert_eq!(
-        (config.bind.len(), config.workers, config.threads),
+        (config.bind.len(), config.workers.least, config.threads),
         (2, 3, 2)
     );
     assert_eq!(config.timeout.as_millis(), 1500);
@@ -340,13 +340,16 @@ fn the_file_is_below_the_variables_and_the_command_line_and_rgun_toml_comes_firs
     ])
     .env("GUNICORN_CMD_ARGS", "--threads 3 --backlog 3");
     let config = start.config(&["app", "--backlog", "4"]);
-    assert_eq!((config.workers, config.threads, config.backlog), (2, 3, 4));
+    assert_eq!(
+        (config.workers.least, config.threads, config.backlog),
+        (2, 3, 4)
+    );
     assert_eq!(start.source(&["app"], "workers"), "gunicorn.conf.py");
     let start = start.file("workers = 7");
-    assert_eq!(start.config(&["app"]).workers, 7);
+    assert_eq!(start.config(&["app"]).workers.least, 7);
     fs::write(start.cwd.path().join("named"), "def workers(): pass\n").unwrap();
-    assert_eq!(start.config(&["app", "-c", "named"]).workers, 2);
-    assert_eq!(start.config(&["app", "-c", "python:conf"]).workers, 2);
+    assert_eq!(start.config(&["app", "-c", "named"]).workers.least, 2);
+    assert_eq!(start.config(&["app", "-c", "python:conf"]).workers.least, 2);
 }
 
 #[test]

@@ -131,7 +131,7 @@ impl Host for ThreadsHost {
         let most = config.max_threads.max(config.threads);
         self.ready.replace(Some((app, config.errorlog.clone())));
         self.shared.replace(Some(Arc::new(Shared {
-            pool: Pool::new(config.threads, most),
+            pool: Pool::new(config.threads, most).told_in(context.row),
             board: Arc::default(),
             forked: AtomicBool::new(false),
             started: AtomicUsize::new(0),

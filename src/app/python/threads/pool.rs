@@ -13,6 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use crate::scoreboard::Row;
+
 /// How long something waits before a thread is started for it: the others may well be about to take it.
 const PATIENCE: Duration = Duration::from_millis(1);
 /// How long a thread that is not one of the first is idle before it ends.
@@ -28,6 +30,8 @@ pub(super) struct Pool<T> {
     began: Instant,
     /// When a thread last took something, or went on with it.
     progress: AtomicU64,
+    /// Where the master reads how many threads are at work.
+    row: Option<Row>,
 }
 
 struct State<T> {
@@ -78,6 +82,23 @@ impl<T> Pool<T> {
             most: most.max(least),
             began: Instant::now(),
             progress: AtomicU64::new(0),
+            row: None,
+        }
+    }
+
+    /// Tells in `row` how many threads are at work.
+    pub(super) fn told_in(self, row: Row) -> Self {
+        row.has_room_for(self.most);
+        Self {
+            row: Some(row),
+            ..self
+        }
+    }
+
+    /// To be called where a thread begins or ends its work.
+    fn tell(&self, state: &State<T>) {
+        if let Some(row) = self.row {
+            row.inside(state.seats.len() - state.idle.len());
         }
     }
 
@@ -173,11 +194,13 @@ impl<T> Pool<T> {
                 return None;
             }
             if let Some((_, task)) = state.waiting.pop_front() {
+                self.tell(&state);
                 self.go_on(state);
                 self.works(seat);
                 return Some(task);
             }
             state.idle.push(Arc::clone(seat));
+            self.tell(&state);
             let extra = state.seats.len() > self.least;
             drop(state);
             let began = Instant::now();
