@@ -89,9 +89,9 @@ def cell(here: list[dict]) -> str:
     if total["race"]:
         notes.append(f"{total['race']} races")
     if total["died"]:
-        notes.append(f"died {total['died']} times in {total['times']}")
+        notes.append(f"died in {total['died']} of {total['times']}")
     elif total["failed"]:
-        notes.append(f"failed {total['failed']} times in {total['times']}")
+        notes.append(f"failed in {total['failed']} of {total['times']}")
     return said + (f" ({', '.join(notes)})" if notes else "")
 
 
