@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-import pathlib
 import re
 import time
 
@@ -24,7 +23,7 @@ SIGNALS = (
 PARTS = (
     (0.5, True, Phase(SIGNALS, ("--daemon",))),
     (0.35, False, Phase((*SIGNALS, *sorted(NEW_MASTER)), ("--daemon",))),
-    (0.15, True, Phase(("HUP, rolling", "recycling by requests"), ("--reload-strategy", "rolling", "--max-requests", "300"))),
+    (0.15, True, Phase(("HUP, rolling", "recycling by age"), ("--reload-strategy", "rolling", "--max-worker-age", "2"))),
 )  # fmt: skip
 
 # What a master's memory may grow by, KiB: the allocator's pieces, not a piece an operation.
@@ -53,7 +52,7 @@ class Census:
             descriptors=dict(collections.Counter(kind(link) for link in descriptors(server.master))),
             processes=len(states),
             zombies=states.count("Z"),
-            files=sum(1 for path in server.directory.rglob("*") if path.is_file()) + shared_memory(),
+            files=sum(1 for path in server.directory.rglob("*") if path.is_file()),
             memory=memory(server.master),
         )
 
@@ -77,11 +76,6 @@ def parent(pid: int) -> int:
     """Of one that is gone: we have just reaped it."""
     known = stat(pid)
     return known[1] if known else os.getpid()
-
-
-def shared_memory() -> int:
-    """Files in the tmpfs where servers may leave some."""
-    return sum(1 for path in pathlib.Path("/dev/shm").iterdir() if "rgun" in path.name)
 
 
 def run(server: Server, names: list[str], count: int, mine: set[int]) -> tuple[Census, Census, int]:

@@ -90,11 +90,11 @@ def descriptors(pid: int) -> list[str]:
 
 
 def memory(pid: int) -> int:
-    """Its proportional share of memory, KiB."""
+    """What it has allocated and not given back, KiB: how many processes share its pages, which PSS depends on, does not matter."""
     for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith("Anonymous:"):
             return int(line.split()[1])
-    raise NotSettled(f"no Pss of {pid}")
+    raise NotSettled(f"no memory of {pid}")
 
 
 def clients(pids: Iterable[int], unix: bool) -> set[int]:

@@ -50,16 +50,30 @@ def table(rows: list[dict]) -> str:
 
 
 def summary(rows: list[dict]) -> str:
-    """An operation a line, a server a column: requests lost of all requests, and the longest wait."""
-    ours = [row | {"mode": row["server"]} for row in rows if row["server"] == "rgun-async"]
-    others = [row for row in rows if row["server"] != "rgun-async"]
-    columns = list(dict.fromkeys(row["mode"] for row in ours + others))
-    names = list(dict.fromkeys(row["operation"] for row in ours + others))
+    """An operation a line, a server a column, all modes of this server in one."""
+    return matrix([row | {"mode": row["server"]} if row["server"] == "rgun-async" else row for row in rows])
+
+
+def by_mode(rows: list[dict]) -> str:
+    """This server's modes, a table for each kind of app."""
+    ours = [row | {"mode": row["mode"].partition(" ")[2]} for row in rows if row["server"] == "rgun-async"]
+    kinds = dict.fromkeys(row["mode"].partition(" ")[0] for row in ours)
+    return "\n".join(matrix([row for row in ours if row["mode"].partition(" ")[0] == kind]) for kind in kinds)
+
+
+def failing(rows: list[dict]) -> str:
+    """Only the lines of the whole table that have something to say."""
+    return table([row for row in rows if row["failed"] or row["died"] or any(row[name] for name in CLASSES)])
+
+
+def matrix(rows: list[dict]) -> str:
+    """An operation a line, a mode a column: requests lost of all requests, and the longest wait."""
+    columns = list(dict.fromkeys(row["mode"] for row in rows))
     lines = [f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
-    for name in names:
+    for name in dict.fromkeys(row["operation"] for row in rows):
         cells = []
         for column in columns:
-            here = [row for row in ours + others if row["mode"] == column and row["operation"] == name]
+            here = [row for row in rows if row["mode"] == column and row["operation"] == name]
             cells.append(cell(here) if here else "-")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -75,9 +89,9 @@ def cell(here: list[dict]) -> str:
     if total["race"]:
         notes.append(f"{total['race']} races")
     if total["died"]:
-        notes.append(f"died {total['died']} times in {total['times']}")
+        notes.append(f"died in {total['died']} of {total['times']}")
     elif total["failed"]:
-        notes.append(f"failed {total['failed']} times in {total['times']}")
+        notes.append(f"failed in {total['failed']} of {total['times']}")
     return said + (f" ({', '.join(notes)})" if notes else "")
 
 
