@@ -1,5 +1,6 @@
 //! What passes between the master and one worker: orders down, reports up, one byte each on a socket pair whose end
-//! of file tells either that the other is gone; and the context a worker is born with.
+//! of file tells either that the other is gone; with one of the orders comes a listening socket. And the context a worker
+//! is born with.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -37,8 +38,14 @@ impl fmt::Display for Generation {
 /// What the master tells a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Stop accepting, finish what is under way, exit 0.
+    /// The server ends, or the address: accept what waits in the kernel's queue and no more, finish it, exit 0.
     Drain,
+    /// Others serve the same sockets: stop accepting, finish what is under way, exit 0.
+    Retire,
+    /// The server is about to end: each answer is the last of its connection, and says so; go on accepting.
+    Announce,
+    /// Accept from the socket that comes with this, too.
+    Adopt,
     /// Exit at once.
     Quit,
     /// Reopen the log files.
@@ -50,6 +57,9 @@ impl Order {
     pub(crate) const fn byte(self) -> u8 {
         match self {
             Self::Drain => b'D',
+            Self::Retire => b'T',
+            Self::Announce => b'N',
+            Self::Adopt => b'A',
             Self::Quit => b'Q',
             Self::Reopen => b'R',
         }
@@ -59,6 +69,9 @@ impl Order {
     pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             b'D' => Some(Self::Drain),
+            b'T' => Some(Self::Retire),
+            b'N' => Some(Self::Announce),
+            b'A' => Some(Self::Adopt),
             b'Q' => Some(Self::Quit),
             b'R' => Some(Self::Reopen),
             _ => None,
@@ -98,6 +111,10 @@ pub(crate) enum Report {
     Is(Interface),
     /// The list of the files that it has loaded is another one.
     Code,
+    /// It accepts from the socket that it was given first of those it has not reported.
+    Adopted,
+    /// It cannot accept from that one.
+    Refused,
 }
 
 impl Report {
@@ -110,6 +127,8 @@ impl Report {
             Self::Is(Interface::Wsgi) => b'w',
             Self::Is(Interface::Asgi) => b'a',
             Self::Code => b'c',
+            Self::Adopted => b'o',
+            Self::Refused => b'f',
         }
     }
 
@@ -122,6 +141,8 @@ impl Report {
             b'w' => Some(Self::Is(Interface::Wsgi)),
             b'a' => Some(Self::Is(Interface::Asgi)),
             b'c' => Some(Self::Code),
+            b'o' => Some(Self::Adopted),
+            b'f' => Some(Self::Refused),
             _ => None,
         }
     }

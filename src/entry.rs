@@ -26,6 +26,7 @@ const ABOUT: &str = "A pre-fork application server for WSGI apps and Rust servic
 /// The `rgun-async` program: reads the command line of this process and serves until a signal ends it.
 #[must_use]
 pub fn binary() -> Exit {
+    leave_on_term();
     with_sources(|sources| {
         if cli::wants_python(&PROGRAM, &sources) {
             return become_python();
@@ -210,6 +211,7 @@ impl Server {
             about: Box::leak(self.about.into_boxed_str()),
             app: AppArgument::None,
         };
+        leave_on_term();
         let exit = with_sources(|sources| {
             server::run(program, sources, |_| {
                 Ok(Parts {
@@ -227,6 +229,21 @@ impl Server {
         });
         exit.into()
     }
+}
+
+/// From now on TERM is a stop like any later one. Who only checks or shows something has not succeeded by it.
+pub(crate) fn leave_on_term() {
+    if !only_looks()
+        && let Err(error) = crate::os::signal::leave_on_term()
+    {
+        eprintln!("Error: cannot take the signal TERM: {error}");
+    }
+}
+
+/// Whether this process does not serve.
+fn only_looks() -> bool {
+    let flags = ["--check-config", "--print-config"];
+    std::env::args_os().any(|word| flags.iter().any(|flag| word == *flag))
 }
 
 fn with_sources(run: impl FnOnce(Sources) -> Exit) -> Exit {
@@ -256,6 +273,10 @@ fn arguments() -> Vec<OsString> {
 
 /// Replaces this process by an interpreter that serves the same command line; returns only when there is none.
 fn become_python() -> Exit {
+    if !only_looks() {
+        // A TERM in between is the interpreter's. Without this it would end the process by the signal.
+        let _ = crate::os::signal::keep_term_for_exec();
+    }
     let error = crate::trampoline::exec(&arguments());
     eprintln!("Error: {error}");
     Exit::Config

@@ -15,7 +15,7 @@ use crate::app::python::{
 use crate::channel::WorkerContext;
 use crate::cli::Sources;
 use crate::config::{AppPath, Config, WorkerClass};
-use crate::entry::{PROGRAM, builtin_parts};
+use crate::entry::{PROGRAM, builtin_parts, leave_on_term};
 use crate::error::Exit;
 use crate::os::fork::{Hooks, exit_now, threads};
 use crate::server::{self, NotPreloaded, Parts};
@@ -39,6 +39,7 @@ mod _native {
 }
 
 fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult<u8> {
+    leave_on_term();
     // Python's own handler raises KeyboardInterrupt wherever the worker is.
     // The module without the enums: they take longer to import than all the rest of the master.
     let signal = py.import("_signal")?;

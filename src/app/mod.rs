@@ -22,7 +22,7 @@ mod line;
 pub(crate) mod python;
 pub mod tower;
 
-pub use crate::drain::Drain;
+pub use crate::drain::{Departure, Drain};
 pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
 pub use line::Line;

@@ -319,6 +319,26 @@ impl Kind for File {
     }
 }
 
+/// The path of a URL, as requests have it: escaped, without a query.
+pub(crate) struct UrlPath;
+
+impl Kind for UrlPath {
+    type Value = String;
+
+    fn parse(word: &str) -> Result<String, String> {
+        let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+        if word.starts_with('/') && word.bytes().all(fits) {
+            Ok(word.to_owned())
+        } else {
+            Err(format!("{word:?} is no path of a URL, such as /ready"))
+        }
+    }
+
+    fn show(value: &String) -> String {
+        quoted(value)
+    }
+}
+
 /// A user's or group's name or number.
 pub(crate) struct Account;
 
@@ -446,6 +466,24 @@ mod tests {
         }
         for text in ["", "08", "0o", "1000", "01000", "-1", "0x1"] {
             assert!(Mask::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_a_url_is_what_a_request_line_can_have() {
+        for text in ["/", "/ready", "/a/b-c_d/%20;v=1"] {
+            assert_eq!(UrlPath::parse(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            "ready",
+            "/a b",
+            "/a?b",
+            "/a#b",
+            "/\u{e4}",
+            "http://host/",
+        ] {
+            assert!(UrlPath::parse(text).is_err(), "{text}");
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::bind::Bind;
 use super::declare::{Reload, Setting, settings};
 use super::kind::{
-    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, Whole, Word,
-    Workers,
+    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, UrlPath,
+    Whole, Word, Workers,
 };
 use super::list::{Many, Maybe, Networks, Pairs};
 use super::value::{
@@ -174,8 +174,17 @@ settings! {
 
         /// For so long after TERM the server goes on accepting, while answers say `Connection: close` and `readiness_path`
         /// answers 503: the time that a load balancer needs to send new requests elsewhere. 0 is none.
+        ///
+        /// A second TERM ends it early.
         drain_delay: Duration as Seconds = seconds(0),
             ["--drain-delay"] SECONDS, on_reload Live;
+
+        /// The path at which the server itself answers, without the app: 200 while it serves, 503 from TERM on.
+        ///
+        /// For a load balancer's or an orchestrator's question whether to send requests here. GET and HEAD of exactly
+        /// this path, whatever the query; without it every request is the app's.
+        readiness_path: Option<String> as Maybe<UrlPath> = None,
+            ["--readiness-path"] PATH, on_reload NewWorkers;
 
         /// How long a connection may idle between two requests; 0 closes it after each.
         keepalive: Duration as Seconds = seconds(2),

@@ -2,11 +2,14 @@
 
 mod inherited;
 mod open;
+mod share;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Uid};
@@ -16,6 +19,7 @@ use crate::config::Bind;
 use open::{open_abstract, open_tcp, open_unix, refused, resolve, tcp};
 
 pub(crate) use inherited::Inherited;
+pub(crate) use share::{Server, SocketId, hand_over};
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +78,46 @@ pub(crate) enum Kind {
     Unix,
 }
 
+impl Kind {
+    fn of(address: &SockAddr) -> Self {
+        if address.is_unix() {
+            Self::Unix
+        } else {
+            Self::Tcp
+        }
+    }
+}
+
+/// A listening socket of the master's.
+#[derive(Debug)]
+struct Held {
+    id: SocketId,
+    socket: Socket,
+}
+
+impl Held {
+    fn new(socket: Socket) -> Rc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = SocketId(NEXT.fetch_add(1, Relaxed));
+        Rc::new(Self { id, socket })
+    }
+}
+
 impl Listener {
+    /// A socket that came to a worker while it serves: of an address that has several.
+    ///
+    /// # Errors
+    /// Not a socket.
+    pub(crate) fn adopted(fd: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(fd);
+        let kind = Kind::of(&socket.local_addr()?);
+        Ok(Self {
+            socket,
+            kind,
+            shared: false,
+        })
+    }
+
     /// Its family.
     pub(crate) const fn kind(&self) -> Kind {
         self.kind
@@ -97,7 +140,8 @@ pub(crate) struct Bound {
     bind: Bind,
     kind: Kind,
     url: String,
-    sockets: Vec<Socket>,
+    /// Shared with the same address of the configuration before and after this one.
+    sockets: Vec<Rc<Held>>,
     per_slot: bool,
     /// The path to remove at the end, and the inode we made there.
     made: Option<(PathBuf, u64)>,
@@ -141,23 +185,24 @@ impl Bound {
         }
         let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
         let address = first.local_addr()?;
-        let kind = if address.is_unix() {
-            Kind::Unix
-        } else {
-            Kind::Tcp
-        };
-        let per_slot = options.slots.is_some() && sockets.len() > 1;
+        let kind = Kind::of(&address);
+        let mut alone = false;
+        for socket in &sockets {
+            alone |= kind == Kind::Unix || !socket.reuse_port()?;
+        }
+        // Only beside sockets of this kind there can be more.
+        let per_slot = options.slots.is_some() && !alone;
         let mut bound = Self {
             bind: bind.clone(),
             kind,
             url: url(&address),
-            sockets,
+            sockets: sockets.into_iter().map(Held::new).collect(),
             per_slot,
             made: None,
         };
         if kind == Kind::Tcp {
-            for socket in &bound.sockets {
-                socket.set_tcp_nodelay(true)?;
+            for held in &bound.sockets {
+                held.socket.set_tcp_nodelay(true)?;
             }
         }
         if let Bind::Unix(path) = bind {
@@ -181,71 +226,115 @@ impl Bound {
         let mut fds: Vec<_> = self
             .sockets
             .iter()
-            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+            .map(|held| PollFd::new(held.socket.as_fd(), PollFlags::POLLIN))
             .collect();
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// A duplicate for the worker in `slot`.
+    /// Duplicates for the worker in `slot` of `workers`: of the one socket, or of those that are its own. With
+    /// `--reuse-port` there may be none yet: see [`grow`](Self::grow).
     ///
     /// # Errors
     /// EMFILE.
-    pub(crate) fn for_slot(&self, slot: usize) -> io::Result<Listener> {
-        // There is at least one socket, and with one a slot the count is kept by `fit`.
-        let socket = self.sockets[slot % self.sockets.len()].try_clone()?;
-        Ok(Listener {
-            socket,
-            kind: self.kind,
-            shared: !self.per_slot,
-        })
+    pub(crate) fn for_slot(
+        &self,
+        slot: usize,
+        workers: usize,
+    ) -> io::Result<Vec<(SocketId, Listener)>> {
+        let count = self.sockets.len();
+        let mut places: Vec<usize> = share::own(slot, workers, count).collect();
+        if places.is_empty() && !self.per_slot {
+            places.push(slot % count.max(1));
+        }
+        let listener = |held: &Rc<Held>| {
+            let listener = Listener {
+                socket: held.socket.try_clone()?,
+                kind: self.kind,
+                shared: !self.per_slot,
+            };
+            Ok((held.id, listener))
+        };
+        let held = places.iter().filter_map(|place| self.sockets.get(*place));
+        held.map(listener).collect()
     }
 
-    /// With one socket a slot: makes those that are missing for `slots` slots. None is ever closed here: a socket
-    /// may have a queue.
+    /// With one socket a slot: makes those that are missing for `slots` slots, before anybody serves.
     ///
     /// # Errors
     /// A [`BindError`].
     pub(crate) fn fit(&mut self, slots: usize, options: &Options) -> Result<(), BindError> {
-        if !self.per_slot || self.kind != Kind::Tcp {
-            return Ok(());
-        }
-        let address = self.sockets[0]
-            .local_addr()
-            .ok()
-            .and_then(|address| address.as_socket());
-        let Some(address) = address else {
-            return Ok(());
-        };
-        while self.sockets.len() < slots {
-            self.sockets
-                .push(tcp(address, true, options).map_err(|e| refused(&address, e))?);
+        while self.per_slot && self.sockets.len() < slots {
+            self.grow(options)?;
         }
         Ok(())
     }
 
-    /// The same sockets for the configuration that comes after this one.
+    /// With one socket a slot: one more. From now on it gets connections, so there must be a worker that is ready to
+    /// accept from it.
     ///
     /// # Errors
-    /// EMFILE.
-    pub(crate) fn share(&self) -> io::Result<Self> {
-        let sockets = self
+    /// A [`BindError`].
+    pub(crate) fn grow(&mut self, options: &Options) -> Result<(), BindError> {
+        let address = self
             .sockets
-            .iter()
-            .map(Socket::try_clone)
-            .collect::<io::Result<_>>()?;
-        Ok(Self {
+            .first()
+            .and_then(|held| held.socket.local_addr().ok())
+            .and_then(|address| address.as_socket());
+        if let Some(address) = address {
+            let socket = tcp(address, true, options).map_err(|e| refused(&address, e))?;
+            self.sockets.push(Held::new(socket));
+        }
+        Ok(())
+    }
+
+    /// Takes over what `other`, the same address, has grown by.
+    pub(crate) fn follow(&mut self, other: &Self) {
+        if self.url == other.url {
+            self.sockets.clone_from(&other.sockets);
+        }
+    }
+
+    /// Whether each worker has sockets of its own.
+    pub(crate) const fn is_per_slot(&self) -> bool {
+        self.per_slot
+    }
+
+    /// Which sockets there are.
+    pub(crate) fn ids(&self) -> Vec<SocketId> {
+        self.sockets.iter().map(|held| held.id).collect()
+    }
+
+    /// The socket `id`, to be handed to a worker.
+    pub(crate) fn socket(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
+        let held = self.sockets.iter().find(|held| held.id == id)?;
+        Some(held.socket.as_fd())
+    }
+
+    /// Whether a connection waits to be accepted.
+    pub(crate) fn has_queue(&self) -> bool {
+        let mut fds: Vec<PollFd<'_>> = self
+            .fds()
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        // What cannot be told is taken for a yes.
+        poll(&mut fds, PollTimeout::ZERO) != Ok(0)
+    }
+
+    /// The same sockets for the configuration that comes after this one.
+    pub(crate) fn share(&self) -> Self {
+        Self {
             bind: self.bind.clone(),
             kind: self.kind,
             url: self.url.clone(),
-            sockets,
+            sockets: self.sockets.clone(),
             per_slot: self.per_slot,
             made: self.made.clone(),
-        })
+        }
     }
 
     /// All descriptors, to be handed to a new master.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sockets.iter().map(AsFd::as_fd)
+        self.sockets.iter().map(|held| held.socket.as_fd())
     }
 
     /// Removes the path of a unix socket that is still ours. Sockets without a path have nothing to remove.
@@ -344,14 +433,18 @@ mod tests {
             bound
                 .sockets
                 .iter()
-                .map(|s| s.local_addr().unwrap().as_socket().unwrap().port())
+                .map(|s| s.socket.local_addr().unwrap().as_socket().unwrap().port())
                 .collect()
         };
         assert_eq!(bound.sockets.len(), 3);
         bound.fit(5, &options).unwrap();
         assert_eq!(ports(&bound).len(), 5);
         assert!(ports(&bound).iter().all(|port| *port == ports(&bound)[0]));
-        assert!(!bound.for_slot(4).unwrap().is_shared());
+        let listeners = bound.for_slot(4, 5).unwrap();
+        assert_eq!(listeners.len(), 1);
+        assert!(!listeners[0].1.is_shared());
+        assert_eq!(bound.for_slot(1, 2).unwrap().len(), 2);
+        assert!(bound.for_slot(5, 6).unwrap().is_empty());
     }
 
     #[test]
@@ -441,7 +534,7 @@ mod tests {
         let copies = bound
             .sockets
             .iter()
-            .map(|s| s.try_clone().unwrap())
+            .map(|s| s.socket.try_clone().unwrap())
             .collect();
         let mut inherited = Inherited::from_sockets(copies);
         assert!(

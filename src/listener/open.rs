@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{BindError, Bound, Kind, Options, Shown, backlog, inode, url};
+use super::{BindError, Bound, Held, Kind, Options, Shown, backlog, inode, url};
 use crate::config::Bind;
 
 /// A TCP address; with `--reuse-port` a socket for each slot.
@@ -32,7 +32,7 @@ pub(super) fn open_tcp(
         bind: bind.clone(),
         kind: Kind::Tcp,
         url,
-        sockets: vec![first],
+        sockets: vec![Held::new(first)],
         per_slot: reuse_port,
         made: None,
     };
@@ -119,7 +119,7 @@ pub(super) fn open_unix(
         bind: bind.clone(),
         kind: Kind::Unix,
         url: format!("unix:{}", path.display()),
-        sockets: vec![socket],
+        sockets: vec![Held::new(socket)],
         per_slot: false,
         made,
     };
@@ -128,7 +128,10 @@ pub(super) fn open_unix(
         if uid.is_some() || gid.is_some() {
             nix::unistd::chown(path, uid, gid)?;
         }
-        bound.sockets[0].listen(backlog(options))
+        bound
+            .sockets
+            .iter()
+            .try_for_each(|held| held.socket.listen(backlog(options)))
     })();
     if let Err(error) = given {
         bound.remove_path();
@@ -165,7 +168,7 @@ pub(super) fn open_abstract(
         bind: bind.clone(),
         kind: Kind::Unix,
         url: format!("unix:{text}"),
-        sockets: vec![socket],
+        sockets: vec![Held::new(socket)],
         per_slot: false,
         made: None,
     })

@@ -1,5 +1,6 @@
 //! The slot table: who is alive, in which place, of which generation, and how far in life.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,6 +19,8 @@ use crate::code_files::CodeFiles;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::Worker;
 use crate::last_words::LastWords;
+use crate::listener::SocketId;
+use crate::os::fds;
 use crate::scoreboard::Row;
 
 /// What the master did to end a child.
@@ -58,6 +61,12 @@ pub(crate) struct Child {
     pub(crate) aborted: Option<Instant>,
     /// What the master did to end it: its death needs no guess.
     pub(crate) sent: Sent,
+    /// What it accepts from, once it is ready.
+    pub(crate) serves: Vec<SocketId>,
+    /// What it was given since, in this order.
+    pub(crate) adopting: VecDeque<SocketId>,
+    /// It could not take one that it was given.
+    pub(crate) refuses: bool,
     heartbeat: Heartbeat,
     last_words: LastWords,
     code: Option<CodeFiles>,
@@ -87,6 +96,7 @@ impl Child {
         last_words: LastWords,
         code: Option<CodeFiles>,
         channel: UnixStream,
+        serves: Vec<SocketId>,
         row: Row,
         born: Instant,
     ) -> Self {
@@ -100,6 +110,9 @@ impl Child {
             spent: false,
             aborted: None,
             sent: Sent::Nothing,
+            serves,
+            adopting: VecDeque::new(),
+            refuses: false,
             heartbeat,
             last_words,
             code,
@@ -127,21 +140,37 @@ impl Child {
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
             send(channel.as_raw_fd(), &byte, flags) == Ok(1)
         });
-        if !sent {
-            self.signal(match order {
-                Order::Drain => Signal::SIGTERM,
-                Order::Quit => Signal::SIGQUIT,
-                Order::Reopen => Signal::SIGUSR1,
-            });
+        let signal = match order {
+            Order::Drain | Order::Retire => Some(Signal::SIGTERM),
+            Order::Quit => Some(Signal::SIGQUIT),
+            Order::Reopen => Some(Signal::SIGUSR1),
+            // There is none that means it.
+            Order::Announce | Order::Adopt => None,
+        };
+        if !sent && let Some(signal) = signal {
+            self.signal(signal);
         }
     }
 
-    /// Told to finish by `until`.
-    pub(crate) fn drain(&mut self, until: Instant) {
+    /// Told to finish by `until`, in the way of `order`.
+    pub(crate) fn leave(&mut self, order: Order, until: Instant) {
         if !matches!(self.life, Life::Leaving(_)) {
             self.life = Life::Leaving(until);
-            self.order(Order::Drain);
+            self.order(order);
         }
+    }
+
+    /// Gives it a socket that it is to accept from too; false where its channel takes nothing now.
+    pub(crate) fn give(&mut self, id: SocketId, socket: BorrowedFd<'_>) -> bool {
+        let byte = [Order::Adopt.byte()];
+        let given = self
+            .channel
+            .as_ref()
+            .is_some_and(|channel| fds::send(channel.as_fd(), &byte, socket).is_ok());
+        if given {
+            self.adopting.push_back(id);
+        }
+        given
     }
 
     /// Told to leave at once; killed at `until`.
@@ -302,11 +331,25 @@ impl Children {
             // Its successor is started at once.
             (Report::Is(_), Life::Booting) => Life::Leaving(leave_by),
             (
-                Report::Ready | Report::Draining | Report::Spent | Report::Is(_) | Report::Code,
+                Report::Ready
+                | Report::Draining
+                | Report::Spent
+                | Report::Is(_)
+                | Report::Code
+                | Report::Adopted
+                | Report::Refused,
                 life,
             ) => life,
         };
-        child.spent |= report == Report::Spent;
+        match report {
+            Report::Adopted => child.serves.extend(child.adopting.pop_front()),
+            Report::Refused => {
+                child.adopting.pop_front();
+                child.refuses = true;
+            }
+            Report::Spent => child.spent = true,
+            Report::Ready | Report::Draining | Report::Is(_) | Report::Code => {}
+        }
         Some(child)
     }
 

@@ -3,6 +3,7 @@
 
 mod children;
 mod event;
+mod handover;
 mod phase;
 mod pidfile;
 mod plan;
@@ -11,6 +12,7 @@ mod reload;
 mod respawn;
 mod scale;
 mod spawn;
+mod stop;
 mod tell;
 mod upgrade;
 mod watch;
@@ -32,17 +34,17 @@ use crate::config::Config;
 use crate::error::Exit;
 use crate::hooks;
 use crate::listener::Bound;
-use crate::os::child::is_stopped;
 use crate::os::fork::Hooks;
 use crate::os::process::{Ended, set_title};
 use crate::os::signal::Signals;
 use crate::scoreboard::Scoreboard;
 use children::{Child, Children, Life, Sent};
 use event::Happened;
-use phase::{Action, Event, Phase};
+use phase::{Action, Event, Patience, Phase};
 use recycle::Recycler;
 use respawn::Respawn;
 use scale::Scaler;
+use stop::{CUT_GRACE, abort, cut};
 use watch::Watcher;
 
 /// How long a silent worker has to answer ABRT before KILL.
@@ -196,7 +198,7 @@ impl Master {
     /// Moves what is one step towards what is wanted.
     fn step(&mut self, now: Instant) {
         self.look_at_the_parent();
-        if self.phase.is_running() {
+        if self.phase.is_serving() {
             self.look_for_spent(now);
             self.look_at_load(now);
             if self.respawn.healed(now) {
@@ -222,6 +224,8 @@ impl Master {
                 }
                 Report::Draining => tracing::debug!("{child} draining"),
                 Report::Spent => tracing::debug!("{child} has answered enough"),
+                Report::Adopted => tracing::debug!("{child} accepts from another socket"),
+                Report::Refused => tracing::warn!("{child} cannot take another socket"),
                 Report::Code => {
                     let files = child.code();
                     if let Some(watcher) = &mut self.watcher {
@@ -268,14 +272,23 @@ impl Master {
     /// Asks the phase, and does what it says; true for the end.
     fn on(&mut self, event: Event, now: Instant) -> bool {
         // A worker has a moment after its own deadline for what an app does at its end.
-        let graceful = self.current.config.graceful_timeout + GRACE_MARGIN;
-        let (phase, action) = self.phase.on(event, now, graceful);
+        let patience = Patience {
+            delay: self.current.config.drain_delay,
+            graceful: self.current.config.graceful_timeout + GRACE_MARGIN,
+        };
+        let before = self.phase;
+        let (phase, action) = before.on(event, now, patience);
         self.phase = phase;
         match action {
             Action::Nothing => {}
             Action::Decline => tracing::info!("Ignored: the server is stopping."),
+            Action::Announce => self.announce_end(),
             Action::Drain => self.drain_all(),
             Action::Quit => self.quit_all(now),
+            Action::Cut => self
+                .children
+                .iter_mut()
+                .for_each(|child| cut(child, before, now)),
             Action::Kill => self.kill_all(),
             Action::Reload => {
                 tracing::info!("Hang up: Master");
@@ -296,10 +309,15 @@ impl Master {
     /// One worker of the plan finishes what it has, or does not get to begin.
     fn retire(&mut self, pid: Pid, now: Instant) {
         let until = now + self.current.config.graceful_timeout + GRACE_MARGIN;
+        let order = if self.is_followed(pid) {
+            Order::Retire
+        } else {
+            Order::Drain
+        };
         for child in self.children.iter_mut().filter(|child| child.pid == pid) {
             match child.life {
                 Life::Booting => child.dismiss(now + GRACE_MARGIN),
-                Life::Ready | Life::Leaving(_) => child.drain(until),
+                Life::Ready | Life::Leaving(_) => child.leave(order, until),
             }
         }
     }
@@ -325,7 +343,7 @@ impl Master {
         };
         tell_end(&child, ended);
         self.tell_end_of(&child.seen());
-        if !self.phase.is_running() || matches!(child.life, Life::Leaving(_)) {
+        if !self.phase.is_serving() || matches!(child.life, Life::Leaving(_)) {
             return;
         }
         let reason = match ended {
@@ -339,6 +357,15 @@ impl Master {
             .is_some_and(|e| e.generation == child.generation);
         if of_coming && early {
             self.abandon_reload("a new worker did not boot");
+            return;
+        }
+        if early
+            && matches!(
+                ended,
+                Ended::Killed(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT)
+            )
+        {
+            // Told to leave, perhaps with the whole process group: not the app's fault.
             return;
         }
         let told = self.respawn.died(child.born, !early, now);
@@ -399,8 +426,7 @@ impl Master {
                 && until <= now
                 && !child.is_killed()
             {
-                tracing::warn!("{child} did not leave in time: killed");
-                child.kill();
+                cut(child, self.phase, now);
                 continue;
             }
             if let Some(since) = child.aborted {
@@ -409,13 +435,7 @@ impl Master {
                 }
             } else if let Some(problem) = overdue(child, timeout, boot, now) {
                 crate::log::critical!("{problem}");
-                child.aborted = Some(now);
-                if is_stopped(child.pid) {
-                    // It could not answer ABRT.
-                    child.kill();
-                } else {
-                    child.signal(Signal::SIGABRT);
-                }
+                abort(child, now);
             }
         }
     }
@@ -430,9 +450,10 @@ impl Master {
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let (timeout, boot) = self.limits();
         let children = self.children.iter().filter_map(|child| {
-            let leaving = match child.life {
-                Life::Leaving(until) => Some(until),
-                Life::Booting | Life::Ready => None,
+            let leaving = match (child.life, child.aborted) {
+                (Life::Leaving(until), None) => Some(until),
+                (Life::Leaving(_), Some(since)) => Some(since + CUT_GRACE),
+                (Life::Booting | Life::Ready, _) => None,
             };
             let beat = match child.aborted {
                 Some(since) => Some(since + ABORT_GRACE),
@@ -453,12 +474,12 @@ impl Master {
         let recycling = self
             .recycler
             .deadline(&self.current.config, self.children.iter())
-            .filter(|_| self.phase.is_running());
-        let scaling = self.scaler.deadline().filter(|_| self.phase.is_running());
+            .filter(|_| self.phase.is_serving());
+        let scaling = self.scaler.deadline().filter(|_| self.phase.is_serving());
         let respawn = self
             .respawn
             .deadline(now)
-            .filter(|_| self.phase.is_running());
+            .filter(|_| self.phase.is_serving());
         children
             .chain(self.phase.deadline())
             .chain(recycling)
@@ -470,15 +491,6 @@ impl Master {
     }
 
     // ----- stopping -----
-
-    fn drain_all(&mut self) {
-        self.coming = None;
-        self.close_listeners();
-        let until = self.phase.deadline().unwrap_or_else(Instant::now);
-        self.children
-            .iter_mut()
-            .for_each(|child| child.drain(until));
-    }
 
     fn quit_all(&mut self, now: Instant) {
         self.coming = None;
@@ -496,7 +508,7 @@ impl Master {
 
     /// The workers hold duplicates; theirs close when they have taken what waits in the kernel's queue.
     fn close_listeners(&mut self) {
-        if self.successor.is_none() && self.setup.parent.is_none() {
+        if !self.has_other_master() {
             self.current.bound.iter().for_each(Bound::remove_path);
         }
         self.current.bound.clear();
@@ -539,23 +551,7 @@ impl Master {
         for edition in editions.into_iter().flatten() {
             edition.range = edition.range.shifted(by);
         }
-        self.resize(|workers| workers.saturating_add_signed(by).max(1));
-    }
-
-    /// Takes the number of workers wanted, if there can be sockets for them.
-    fn resize(&mut self, to: impl Fn(u16) -> u16) {
-        let editions = [Some(&mut self.current), self.coming.as_mut()];
-        for edition in editions.into_iter().flatten() {
-            let workers = to(edition.workers);
-            let options = edition.options(workers.into());
-            for bound in &mut edition.bound {
-                if let Err(error) = bound.fit(workers.into(), &options) {
-                    tracing::error!("no socket for another worker: {}", told(&error));
-                    return;
-                }
-            }
-        }
-        self.want(to);
+        self.want(|workers| workers.saturating_add_signed(by).max(1));
     }
 
     /// Takes the number of workers wanted, and says so.

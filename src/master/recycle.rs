@@ -99,7 +99,7 @@ mod tests {
     fn age_and_memory_are_limits_only_where_they_are_set() {
         assert_eq!(due(Duration::ZERO, 0, MINUTE, Some(u64::MAX)), None);
         assert_eq!(due(MINUTE, 0, MINUTE, None), Some(Due::Age));
-        assert_eq!(due(MINUTE, 0, MINUTE - LOOK, None), None);
+        assert_eq!(due(MINUTE, 0, LOOK * 59, None), None);
         assert_eq!(due(MINUTE, 10, LOOK, Some(11)), Some(Due::Memory(11)));
         assert_eq!(due(MINUTE, 10, LOOK, Some(10)), None);
         assert_eq!(due(MINUTE, 10, LOOK, None), None);

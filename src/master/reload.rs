@@ -55,9 +55,7 @@ impl Edition {
         let mut mistakes = Vec::new();
         for bind in &config.bind {
             let opened = match self.find(bind, &config) {
-                Some(same) => same
-                    .share()
-                    .map_err(|error| format!("cannot keep {}: {error}", same.url())),
+                Some(same) => Ok(same.share()),
                 None => Bound::open(bind, &options).map_err(|error| told(&error)),
             };
             match opened {
@@ -76,7 +74,7 @@ impl Edition {
         if self.config.bind == config.bind {
             for given in &self.bound {
                 if !config.bind.contains(given.bind()) {
-                    bound.push(given.share().map_err(|error| vec![error.to_string()])?);
+                    bound.push(given.share());
                 }
             }
         }

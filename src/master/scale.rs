@@ -169,7 +169,7 @@ impl Master {
                 ""
             }
         );
-        self.resize(|_| wanted);
+        self.want(|_| wanted);
     }
 
     /// Every worker that is wanted is ready, and was at the last look; else `None`.

@@ -10,7 +10,7 @@ use super::Master;
 use super::children::Child;
 use super::plan::{Goal, Step, plan};
 use super::reload::Edition;
-use crate::channel::{Generation, Slot, WorkerContext};
+use crate::channel::{Generation, Order, Slot, WorkerContext};
 use crate::code_files::CodeFiles;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
@@ -45,9 +45,18 @@ impl Master {
                 self.commit_reload();
                 continue;
             }
+            let leaving: Vec<_> = steps
+                .iter()
+                .filter_map(|step| match step {
+                    Step::Retire(pid) => Some(*pid),
+                    Step::Commit | Step::Start(..) => None,
+                })
+                .collect();
+            let waiting = self.hand_over(&leaving);
             for step in steps {
                 match step {
                     Step::Commit => {}
+                    Step::Retire(pid) if waiting.contains(&pid) => {}
                     Step::Retire(pid) => self.retire(pid, now),
                     Step::Start(slot, generation) => {
                         if !self.start(slot, generation, now) {
@@ -63,7 +72,7 @@ impl Master {
     /// Starts a worker; false where no other can be started now.
     fn start(&mut self, slot: Slot, generation: Generation, now: Instant) -> bool {
         // A hook may have ended it.
-        if !self.phase.is_running() || self.respawn.wait_until(now).is_some() {
+        if !self.phase.is_serving() || self.respawn.wait_until(now).is_some() {
             return false;
         }
         let coming = generation != self.current.generation;
@@ -126,11 +135,13 @@ impl Master {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
-        let listeners = edition
-            .bound
-            .iter()
-            .map(|bound| bound.for_slot(usize::from(slot.0)))
-            .collect::<io::Result<Vec<_>>>()?;
+        let (mut serves, mut listeners) = (Vec::new(), Vec::new());
+        for bound in &edition.bound {
+            for (id, listener) in bound.for_slot(slot.0.into(), edition.workers.into())? {
+                serves.push(id);
+                listeners.push(listener);
+            }
+        }
         let context = WorkerContext {
             slot,
             generation,
@@ -162,9 +173,13 @@ impl Master {
                 context.hooks.forked(&worker, &context.config);
                 let age = worker.age;
                 let child = Child::new(
-                    pid, slot, generation, age, heartbeat, last_words, code, ours, row, now,
+                    pid, slot, generation, age, heartbeat, last_words, code, ours, serves, row,
+                    now,
                 );
                 tracing::debug!("{child} forked");
+                if !self.phase.is_running() {
+                    child.order(Order::Announce);
+                }
                 self.children.add(child);
                 Ok(Forked::Alive)
             }

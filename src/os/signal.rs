@@ -91,6 +91,33 @@ impl std::os::fd::AsFd for Signals {
     }
 }
 
+/// First thing in the process: TERM ends it with exit code 0, as later the master's does. There is nothing to clean up
+/// before [`Signals::block`] takes over.
+///
+/// # Errors
+/// Those of sigaction(2), sigprocmask(2).
+pub(crate) fn leave_on_term() -> io::Result<()> {
+    let handler = SigHandler::Handler(leave);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: `leave` calls only _exit, which signal-safety(7) lists.
+    unsafe { sigaction(Signal::SIGTERM, &action) }?;
+    Ok(SigSet::from(Signal::SIGTERM).thread_unblock()?)
+}
+
+/// Keeps a TERM for the program that this process is about to become, which is this one again: handlers do not outlive an
+/// exec, the mask does.
+///
+/// # Errors
+/// Those of sigprocmask(2).
+pub(crate) fn keep_term_for_exec() -> io::Result<()> {
+    Ok(SigSet::from(Signal::SIGTERM).thread_block()?)
+}
+
+extern "C" fn leave(_: libc::c_int) {
+    // SAFETY: it does not come back, and runs no handler.
+    unsafe { libc::_exit(0) }
+}
+
 /// In a worker, first thing: the master's (or an interpreter's) handlers go, and what the worker cannot handle yet
 /// is ignored. TERM, INT and QUIT end a worker that is still booting: it serves nobody.
 ///

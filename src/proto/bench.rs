@@ -48,6 +48,7 @@ impl Server {
             access_log_format: String::new(),
             max_requests: 0,
             max_requests_jitter: 0,
+            readiness_path: None,
         };
         Self(HttpService::with(app, settings, None, None))
     }

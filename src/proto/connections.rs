@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::app::{Address, Drain, Ends};
+use crate::app::{Address, Departure, Drain, Ends};
 
 /// The most that one sweep moves the clock, in milliseconds.
 const STRIDE: u64 = 500;
@@ -153,6 +153,8 @@ pub(crate) struct Watch {
 struct Clock {
     /// Milliseconds since the worker's first sweep.
     now: Cell<u64>,
+    /// Each answer is the last of its connection.
+    closing: Cell<bool>,
     draining: Cell<bool>,
     drained: Cell<u64>,
     /// The table or a request's line is being changed: who finds it so, in a signal handler, cannot read it.
@@ -192,14 +194,19 @@ impl Watch {
         self.verdict.get()
     }
 
-    /// The worker finishes: no further request on this connection.
-    pub(crate) fn draining(&self) -> bool {
+    /// The worker finishes, or is about to: no further request on this connection after an answer.
+    pub(crate) fn closing(&self) -> bool {
+        self.clock.closing.get()
+    }
+
+    /// The worker finishes.
+    fn draining(&self) -> bool {
         self.clock.draining.get()
     }
 
     /// No request comes after this one: the worker finishes, or the connection is to make room.
     pub(crate) fn is_last(&self) -> bool {
-        self.draining() || self.shed.get()
+        self.closing() || self.shed.get()
     }
 
     /// It is to make room for others at once.
@@ -425,14 +432,25 @@ impl Connections {
         }
     }
 
+    /// The worker is about to drain: each answer says `Connection: close` from now on.
+    pub(crate) fn announce(&self) {
+        self.clock.closing.set(true);
+    }
+
+    /// Whether answers say `Connection: close`.
+    pub(crate) fn closing(&self) -> bool {
+        self.clock.closing.get()
+    }
+
     /// No more requests: those with a request, or part of one, are answered with `Connection: close`; those that are kept
     /// alive have a moment for one that is on its way, those that have not sent anything yet a second. Apps are told (`Drain`). To
     /// be swept more often from now on.
-    pub(crate) fn drain(&self, now: Instant) {
+    pub(crate) fn drain(&self, now: Instant, departure: Departure) {
         self.sweep(now);
+        self.announce();
         self.clock.draining.set(true);
         self.clock.drained.set(self.clock.now.get());
-        self.signal.begin();
+        self.signal.begin(departure);
     }
 
     /// What tells apps of the drain.
@@ -440,8 +458,9 @@ impl Connections {
         self.signal.clone()
     }
 
-    /// Cuts every connection and logs each.
+    /// Cuts every connection and logs each that was at something, as far as anybody would read it.
     pub(crate) fn abort_all(&self) {
+        let mut told = 0;
         for (_, watch) in &*self.slots.borrow() {
             let age = self.clock.now.get().saturating_sub(watch.since.get());
             let peer = Peer(&watch.ends.peer);
@@ -449,16 +468,24 @@ impl Connections {
                 Phase::Fresh | Phase::Idle | Phase::Lingering => {
                     tracing::debug!("Closing idle connection from {peer} after {age} ms");
                 }
+                Phase::Head | Phase::Receiving | Phase::Handling | Phase::Upgraded
+                    if told >= TOLD =>
+                {
+                    told += 1;
+                }
                 Phase::Head => {
+                    told += 1;
                     tracing::warn!(
                         "Cutting connection from {peer}: half a request after {age} ms"
                     );
                 }
                 Phase::Receiving | Phase::Handling => {
+                    told += 1;
                     let request = watch.request();
                     tracing::warn!("Cutting request {request} from {peer} after {age} ms");
                 }
                 Phase::Upgraded => {
+                    told += 1;
                     let request = watch.request();
                     tracing::warn!(
                         "Cutting upgraded connection {request} from {peer} after {age} ms"
@@ -467,6 +494,9 @@ impl Connections {
             }
             watch.verdict.set(Some(Verdict::Abort));
             watch.wake();
+        }
+        if told > TOLD {
+            tracing::warn!("Cutting {} requests more", told - TOLD);
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) forwarded: Forwarded,
     pub(crate) connections: Rc<Connections>,
     pub(crate) access: Option<Rc<AccessLog>>,
+    /// Where the worker says whether requests are welcome.
+    pub(crate) readiness_path: Option<Box<str>>,
     row: Option<Row>,
     answered: Cell<u64>,
     /// The worker is recycled after so many answers; zero is never.
@@ -69,6 +71,7 @@ pub(crate) struct Settings {
     pub(crate) access_log_format: String,
     pub(crate) max_requests: u64,
     pub(crate) max_requests_jitter: u64,
+    pub(crate) readiness_path: Option<String>,
 }
 
 impl From<&Config> for Settings {
@@ -100,6 +103,7 @@ impl From<&Config> for Settings {
             access_log_format: config.access_log_format.clone(),
             max_requests: config.max_requests,
             max_requests_jitter: config.max_requests_jitter,
+            readiness_path: config.readiness_path.clone(),
         }
     }
 }
@@ -157,6 +161,7 @@ impl<A: App> HttpService<A> {
         let shared = Shared {
             access: access.map(|sink| AccessLog::new(Format::compile(&format), sink)),
             connections: Connections::new(&settings.timeouts),
+            readiness_path: settings.readiness_path.map(String::into_boxed_str),
             rules: settings.rules,
             forwarded: settings.forwarded,
             row,

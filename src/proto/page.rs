@@ -1,7 +1,7 @@
 //! Answers that are ours and not the app's: small HTML pages like Gunicorn's.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 /// The page for `status`. `reason` must be a text of ours: it is not escaped.
@@ -32,6 +32,20 @@ pub(super) fn no_room() -> Response<Bytes> {
     response
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// Whether requests are welcome; where they are not, not on this connection either.
+pub(super) fn readiness(draining: bool) -> Response<Bytes> {
+    let text = if draining { "draining\n" } else { "ready\n" };
+    let mut response = Response::new(Bytes::from_static(text.as_bytes()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if draining {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
     response
 }
 

@@ -88,6 +88,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             Ok(scheme) => scheme,
             Err(refusal) => return Answer::page(exchange.refuse(refusal), exchange),
         };
+        if let Some(path) = &wire.shared.readiness_path
+            && parts.uri.path() == &**path
+            && matches!(parts.method, Method::GET | Method::HEAD)
+        {
+            let draining = wire.shared.connections.closing();
+            return Answer::page(page::readiness(draining), exchange);
+        }
         let body = if incoming.is_end_stream() {
             Body::empty()
         } else {

@@ -25,7 +25,7 @@ use super::http::{HttpService, Settings};
 use super::io::Stream;
 use crate::app::builtin::Builtin;
 use crate::app::tower::Tower;
-use crate::app::{Address, App, Body, BodyError, Ends, Origin};
+use crate::app::{Address, App, Body, BodyError, Departure, Ends, Origin};
 use crate::config::{AllowList, HeaderMapping};
 use crate::error::AnyError;
 
@@ -61,6 +61,7 @@ fn settings() -> Settings {
         access_log_format: "%(r)s %(s)s %(b)s".to_owned(),
         max_requests: 0,
         max_requests_jitter: 0,
+        readiness_path: None,
     }
 }
 
@@ -793,7 +794,7 @@ fn a_draining_worker_answers_what_has_begun() {
         let mut on_its_way = connect(&http).await;
         on_its_way.write_all(GET).await.expect("sent");
         read_until(&mut on_its_way, "hello world!").await;
-        http.connections().drain(now.get());
+        http.connections().drain(now.get(), Departure::End);
         on_its_way.write_all(GET).await.expect("sent");
         let answer = read_all(&mut on_its_way).await;
         assert!(answer.contains("connection: close\r\n"), "{answer}");

@@ -52,6 +52,9 @@ pub(super) fn start(
         }
     }
     set_env(KIND, interface.to_string());
+    if let Err(error) = crate::os::signal::keep_term_for_exec() {
+        return error;
+    }
     Command::new(program)
         .args(arguments)
         .current_dir(directory)

@@ -177,15 +177,15 @@ impl Socket {
         }
     }
 
-    /// Reads and writes until the connection has ended. When `drain` resolves the client is told to come again
-    /// (1012), and the app that it has left.
+    /// Reads and writes until the connection has ended. When `drain` resolves the client is told what it says (to come again,
+    /// or that the server goes away), and the app that the client has left for that reason.
     ///
     /// *Cancel safety*: dropping the future cuts the connection; the app is not told.
     pub async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
         heartbeat: Heartbeat,
-        drain: impl Future<Output = ()>,
+        drain: impl Future<Output = Close>,
     ) {
         let mut serving = Serving {
             socket: self,
@@ -198,9 +198,8 @@ impl Socket {
         let mut drain = pin!(drain);
         let mut drained = false;
         let outcome = poll_fn(|cx| {
-            if !drained && drain.as_mut().poll(cx).is_ready() {
+            if !drained && let Poll::Ready(close) = drain.as_mut().poll(cx) {
                 drained = true;
-                let close = Close::bare(close::SERVICE_RESTART);
                 self.session.borrow_mut().close(&close);
                 self.ended(close);
             }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, oneshot};
 
-use super::close::Close;
+use super::close::{self, Close};
 use super::deflate::Packer;
 use super::extension::Agreement;
 use super::receive::Kind;
@@ -380,6 +380,7 @@ fn open(heartbeat: Heartbeat) -> (Rc<App>, DuplexStream, oneshot::Sender<()>) {
             if left.await.is_err() {
                 pending::<()>().await;
             }
+            Close::bare(close::SERVICE_RESTART)
         };
         serving.socket.serve(stream, heartbeat, drain).await;
     });
@@ -481,7 +482,7 @@ fn an_app_that_does_not_read_holds_the_client_back() {
 }
 
 #[test]
-fn a_drain_is_1012_to_both() {
+fn a_drain_is_told_to_both() {
     run(async {
         let (app, mut client, leave) = open(SILENT);
         leave.send(()).expect("it listens");

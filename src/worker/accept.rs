@@ -18,7 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
-use super::gate::{Gate, Permit, Spare};
+use super::gate::{Attendance, Gate, Permit, Queue, Spare};
 use crate::app::{Address, Bell, Ends};
 use crate::listener::{Kind, Listener};
 use crate::os::epoll::{Epoll, Exclusive};
@@ -58,6 +58,8 @@ pub(crate) struct Acceptor {
     shared: bool,
     local: Address,
     gate: Rc<Gate>,
+    /// The worker is not done as long as this one is at work.
+    _attendance: Attendance,
     /// How many to accept at a time: one more call of accept(2) is dear where connections come one by one, and a busy worker
     /// that accepts one each time it looks at its sockets is slow to see the last of many.
     batch: Cell<usize>,
@@ -120,6 +122,7 @@ impl Acceptor {
             kind,
             shared,
             local,
+            _attendance: gate.attend(),
             gate,
             batch: Cell::new(1),
             short: Cell::new(None),
@@ -130,7 +133,7 @@ impl Acceptor {
         })
     }
 
-    /// Accepts until the gate closes, and then what waits in the kernel's queue, up to the cap.
+    /// Accepts until the gate closes, and then what waits in the kernel's queue, where nobody else would.
     pub(crate) async fn run(self, to: impl Take) {
         while !self.gate.is_closing() {
             if self.gate.is_full() {
@@ -168,7 +171,28 @@ impl Acceptor {
             // The host's epoll would tell of it for ever.
             let _ = exclusive.leave(self.fd.get_ref().as_fd());
         }
-        while matches!(self.accept(&to), Ok(true)) {}
+        match self.gate.queue() {
+            Some(Queue::Emptied) => self.empty_queue(&to).await,
+            Some(Queue::Left) | None => {}
+        }
+    }
+
+    /// Accepts until nobody waits any more. At the cap, or where the system has no room, it goes on when others have
+    /// ended.
+    async fn empty_queue(&self, to: &impl Take) {
+        loop {
+            self.gate.last_room().await;
+            match self.accept(to) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) if is_shortage(&error) => {
+                    self.tell_shortage(&error);
+                    self.timer.after(NO_ROOM_PAUSE).await;
+                }
+                // One that has left already.
+                Err(_) => {}
+            }
+        }
     }
 
     /// Accepts connections while there are some that are not better left to others: twice as many as the last time if there

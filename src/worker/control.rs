@@ -3,22 +3,25 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use futures_core::Stream;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 use signal_hook_tokio::Signals;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::accept::CALL;
 use crate::channel::{Order, Report};
 
 /// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Told {
     /// By the master.
     Order(Order),
+    /// To accept from this socket too; there is none where this process has no room for it.
+    Adopt(Option<OwnedFd>),
     /// By a signal of the same meaning.
     Signal(Order),
     /// Another worker calls for help with a connection.
@@ -82,12 +85,18 @@ impl Control {
                 biased;
                 readable = self.channel.readable(), if !self.closed => {
                     let mut byte = [0];
-                    match self.channel.try_read(&mut byte) {
-                        Ok(1..) => if let Some(order) = Order::from_byte(byte[0]) {
-                            return Told::Order(order);
+                    let channel = &self.channel;
+                    let read = channel.try_io(Interest::READABLE, || {
+                        crate::os::fds::receive(channel.as_fd(), &mut byte)
+                    });
+                    match read {
+                        Ok((1.., socket)) => match Order::from_byte(byte[0]) {
+                            Some(Order::Adopt) => return Told::Adopt(socket),
+                            Some(order) => return Told::Order(order),
+                            None => {}
                         },
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock && readable.is_ok() => {}
-                        Ok(0) | Err(_) => {
+                        Ok((0, _)) | Err(_) => {
                             self.closed = true;
                             return Told::Orphaned;
                         }

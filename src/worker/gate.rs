@@ -10,6 +10,15 @@ use crate::scoreboard::Row;
 /// As many connections at a time are answered with 503 beyond the cap.
 const SPARES: usize = 64;
 
+/// What becomes of connections that wait in the kernel when a worker leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// Others accept them.
+    Left,
+    /// Nobody else would: all of them are accepted, however long it takes to have room.
+    Emptied,
+}
+
 /// Counts the connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -18,8 +27,10 @@ pub(crate) struct Gate {
     /// Connections beyond the limit, which get a 503.
     spares: Cell<usize>,
     row: Row,
-    closing: Cell<bool>,
-    /// A permit came back, or the gate closes.
+    closing: Cell<Option<Queue>>,
+    /// Acceptors that may still let somebody in.
+    acceptors: Cell<usize>,
+    /// A permit came back, the gate closes, or an acceptor has gone after that.
     changed: Notify,
     /// Another worker calls for help.
     called: Notify,
@@ -35,7 +46,8 @@ impl Gate {
             open: Cell::new(0),
             spares: Cell::new(0),
             row,
-            closing: Cell::new(false),
+            closing: Cell::new(None),
+            acceptors: Cell::new(0),
             changed: Notify::new(),
             called: Notify::new(),
             first: Notify::new(),
@@ -78,14 +90,25 @@ impl Gate {
         self.row
     }
 
-    /// No more connections from now on.
-    pub(crate) fn close(&self) {
-        self.closing.set(true);
+    /// No more connections from now on, but for what waits already where that is to be emptied.
+    pub(crate) fn close(&self, queue: Queue) {
+        self.closing.set(Some(queue));
         self.changed.notify_waiters();
+    }
+
+    /// Enters an acceptor, for as long as the guard lives.
+    pub(crate) fn attend(self: &Rc<Self>) -> Attendance {
+        self.acceptors.set(self.acceptors.get() + 1);
+        Attendance(Rc::clone(self))
     }
 
     /// Whether [`close`](Self::close) was called.
     pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get().is_some()
+    }
+
+    /// What becomes of who waits; `None` while the gate is open.
+    pub(crate) fn queue(&self) -> Option<Queue> {
         self.closing.get()
     }
 
@@ -106,6 +129,13 @@ impl Gate {
         }
     }
 
+    /// Waits until there is room, also when the gate has closed. Cancel safe.
+    pub(crate) async fn last_room(&self) {
+        while self.is_full() {
+            self.changed.notified().await;
+        }
+    }
+
     /// Waits until the gate closes. Cancel safe.
     pub(crate) async fn closed(&self) {
         while !self.is_closing() {
@@ -120,10 +150,24 @@ impl Gate {
         }
     }
 
-    /// Waits until all permits are back. Cancel safe.
+    /// Waits until all permits are back and nobody hands out more. Cancel safe.
     pub(crate) async fn empty(&self) {
-        while self.open.get() > 0 || self.spares.get() > 0 {
+        while self.open.get() > 0 || self.spares.get() > 0 || self.acceptors.get() > 0 {
             self.changed.notified().await;
+        }
+    }
+}
+
+/// One acceptor's work.
+#[derive(Debug)]
+pub(crate) struct Attendance(Rc<Gate>);
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        let gate = &self.0;
+        gate.acceptors.set(gate.acceptors.get() - 1);
+        if gate.is_closing() {
+            gate.changed.notify_waiters();
         }
     }
 }
@@ -215,10 +259,16 @@ mod tests {
         drop(permit);
         assert!(futures_poll(&mut room).is_some());
         let permit = gate.permit().unwrap();
-        gate.close();
+        let acceptor = gate.attend();
+        gate.close(Queue::Emptied);
+        let mut last_room = Box::pin(gate.last_room());
+        assert!(futures_poll(&mut last_room).is_none());
         let mut empty = Box::pin(gate.empty());
         assert!(futures_poll(&mut empty).is_none());
         drop(permit);
+        assert!(futures_poll(&mut last_room).is_some());
+        assert!(futures_poll(&mut empty).is_none());
+        drop(acceptor);
         assert!(futures_poll(&mut empty).is_some());
     }
 

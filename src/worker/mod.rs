@@ -6,16 +6,19 @@ mod control;
 mod gate;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::app::{BootError, Ends, Host};
 use crate::channel::{Order, Report, WorkerContext};
 use crate::config::Config;
+use crate::drain::Departure;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::{self, Failed, Hooks};
 use crate::last_words;
+use crate::listener::Listener;
 use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
 use crate::os::timer::Timer;
@@ -23,7 +26,7 @@ use crate::proto::{HttpService, Stream};
 use accept::{Acceptor, Take};
 use code::Code;
 use control::{Control, Told};
-use gate::{Gate, Permit, Spare};
+use gate::{Gate, Permit, Queue, Spare};
 
 /// How often the heartbeat file is touched; more often where `--timeout` is short.
 const BEAT: Duration = Duration::from_secs(1);
@@ -155,6 +158,8 @@ struct Worker<H: Host> {
     host: Rc<H>,
     service: Rc<HttpService<H::App>>,
     gate: Rc<Gate>,
+    /// The runtime's, where it could be found.
+    epoll: Option<Epoll>,
     control: Control,
     access: Option<Rc<AccessSink>>,
     graceful: Duration,
@@ -180,11 +185,11 @@ impl Points {
     }
 }
 
-/// Why a worker leaves.
+/// How a worker leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaving {
     /// Finish within this time.
-    Finish(Duration),
+    Finish(Duration, Departure, Queue),
     /// Now.
     AtOnce,
 }
@@ -229,6 +234,7 @@ impl<H: Host> Worker<H> {
             host,
             service,
             gate,
+            epoll,
             control,
             access,
             graceful: config.graceful_timeout,
@@ -240,15 +246,7 @@ impl<H: Host> Worker<H> {
         worker.sweep()?;
         worker.host.spawn(worker.service.send_late());
         for listener in listeners {
-            let bell = worker.host.bell();
-            let gate = Rc::clone(&worker.gate);
-            let patience = config.overload_timeout;
-            let acceptor = Acceptor::new(listener, epoll, bell, gate, patience)?;
-            let to = To {
-                host: Rc::clone(&worker.host),
-                service: Rc::clone(&worker.service),
-            };
-            worker.host.spawn(acceptor.run(to));
+            worker.accept_from(listener)?;
         }
         row.start_accepting(std::process::id());
         Ok(Ok(worker))
@@ -258,21 +256,50 @@ impl<H: Host> Worker<H> {
         self.control.report(Report::Ready);
         let leaving = self.until_told_to_leave().await;
         self.gate.row().stop_accepting();
-        self.gate.close();
-        self.host.leaving(match leaving {
-            Leaving::AtOnce => Instant::now(),
-            Leaving::Finish(within) => Instant::now() + within,
-        });
         match leaving {
-            Leaving::AtOnce => {}
-            Leaving::Finish(within) => {
+            Leaving::AtOnce => {
+                self.gate.close(Queue::Left);
+                self.host.leaving(Instant::now());
+            }
+            Leaving::Finish(within, departure, queue) => {
+                self.gate.close(queue);
+                self.host.leaving(Instant::now() + within);
                 // The acceptors wake up and take what waits in the kernel's queue before connections are told.
                 tokio::task::yield_now().await;
-                self.service.connections().drain(Instant::now());
+                self.service.connections().drain(Instant::now(), departure);
                 self.finish(within).await;
             }
         }
         Exit::Done
+    }
+
+    /// Starts to accept from a socket.
+    fn accept_from(&self, listener: Listener) -> io::Result<()> {
+        let gate = Rc::clone(&self.gate);
+        let patience = self.told.config.overload_timeout;
+        let bell = self.host.bell();
+        let acceptor = Acceptor::new(listener, self.epoll, bell, gate, patience)?;
+        let to = To {
+            host: Rc::clone(&self.host),
+            service: Rc::clone(&self.service),
+        };
+        self.host.spawn(acceptor.run(to));
+        Ok(())
+    }
+
+    /// A neighbour leaves, or has died: its socket is this worker's too.
+    fn adopt(&self, socket: Option<OwnedFd>) {
+        let adopted = socket
+            .ok_or_else(|| io::Error::other("no descriptor is free for it"))
+            .and_then(Listener::adopted)
+            .and_then(|listener| self.accept_from(listener));
+        match adopted {
+            Ok(()) => self.control.report(Report::Adopted),
+            Err(error) => {
+                tracing::error!("cannot accept from a neighbour's socket: {error}");
+                self.control.report(Report::Refused);
+            }
+        }
     }
 
     /// Obeys until an order, a signal, the request limit or the master's death ends it.
@@ -299,11 +326,36 @@ impl<H: Host> Worker<H> {
 
     fn obey(&self, told: Told) -> Option<Leaving> {
         match told {
-            Told::Order(Order::Drain) => Some(Leaving::Finish(self.graceful)),
+            Told::Order(Order::Drain) => Some(Leaving::Finish(
+                self.graceful,
+                Departure::End,
+                Queue::Emptied,
+            )),
+            Told::Order(Order::Retire) => Some(Leaving::Finish(
+                self.graceful,
+                Departure::Replaced,
+                Queue::Left,
+            )),
             Told::Signal(Order::Drain) => {
                 self.control.report(Report::Draining);
-                Some(Leaving::Finish(self.graceful))
+                // Who sends it to one worker sends it to all of the server, perhaps: then nobody else is left.
+                Some(Leaving::Finish(
+                    self.graceful,
+                    Departure::Replaced,
+                    Queue::Emptied,
+                ))
             }
+            Told::Order(Order::Announce) => {
+                self.service.connections().announce();
+                None
+            }
+            Told::Adopt(socket) => {
+                self.adopt(socket);
+                None
+            }
+            // Told otherwise.
+            Told::Order(Order::Adopt)
+            | Told::Signal(Order::Retire | Order::Announce | Order::Adopt) => None,
             Told::Order(Order::Quit) => {
                 self.told.interrupted();
                 Some(Leaving::AtOnce)
@@ -335,7 +387,8 @@ impl<H: Host> Worker<H> {
             Told::Orphaned => {
                 let pid = std::process::id();
                 tracing::info!("Parent changed, shutting down: <Worker {pid}>");
-                Some(Leaving::Finish(self.graceful.min(ORPHAN_GRACE)))
+                let within = self.graceful.min(ORPHAN_GRACE);
+                Some(Leaving::Finish(within, Departure::End, Queue::Emptied))
             }
         }
     }
@@ -369,8 +422,9 @@ impl<H: Host> Worker<H> {
                 }
                 Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
                 Told::Orphaned => until = Instant::now() + within.min(ORPHAN_GRACE),
-                Told::Order(Order::Drain)
-                | Told::Signal(Order::Drain)
+                Told::Order(Order::Drain | Order::Retire | Order::Announce | Order::Adopt)
+                | Told::Signal(Order::Drain | Order::Retire | Order::Announce | Order::Adopt)
+                | Told::Adopt(_)
                 | Told::Call
                 | Told::Nothing(_) => {}
             }

@@ -8,7 +8,10 @@ use std::os::unix::net::UnixListener;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Address, Client, Rgun, patience, process, until};
+use crate::harness::{Address, Client, Hammer, Rgun, Server, patience, process, until};
+
+/// How often each operation is done under load.
+const OFTEN: usize = 30;
 
 fn hello(address: &Address) {
     let answer = Client::connect(address).get("/");
@@ -177,6 +180,244 @@ fn with_reuse_port_no_workers_end_loses_a_queue() {
     }
     for client in &mut clients {
         assert_eq!(client.response().status(), 200);
+    }
+}
+
+/// A server with a socket for each worker, and clients that open a connection for each request.
+fn hammered(rgun: Rgun) -> (Server, Hammer) {
+    let server = rgun.arg("--reuse-port").start();
+    let hammer = Hammer::start(&server, "/", 6);
+    (server, hammer)
+}
+
+/// There were answers, and nothing else.
+#[track_caller]
+fn lost_nobody(what: &str, times: usize, hammer: Hammer) {
+    let tally = hammer.stop();
+    let (good, failures) = (tally.good, tally.failures);
+    eprintln!(
+        "{what}: {times} times, {good} answers, {} failures",
+        failures.len()
+    );
+    assert!(failures.is_empty(), "{what}: {failures:?}");
+    assert!(good > times, "{what}: {good}");
+}
+
+/// Each socket at the server's port is held by the master, and by a worker that lives and is not about to leave.
+#[track_caller]
+fn each_socket_has_a_worker(server: &Server, workers: usize) {
+    until("each socket has a worker", patience(), || {
+        let workers = server.wait_for_workers(workers);
+        process::listening(server.port()).into_iter().all(|socket| {
+            let socket = [socket].into();
+            process::holds(server.pid(), &socket) == 1
+                && workers.iter().any(|pid| process::holds(*pid, &socket) > 0)
+        })
+    });
+}
+
+#[test]
+fn with_reuse_port_more_and_fewer_workers_lose_nobody() {
+    let (server, hammer) = hammered(Rgun::app("builtin:hello").workers(1));
+    let mut ready = 1;
+    for count in 0..OFTEN {
+        // Up to four and down to one again.
+        let (up, steps) = (count % 2 == 0, 3);
+        for step in 1..=steps {
+            server.signal(if up { Signal::SIGTTIN } else { Signal::SIGTTOU });
+            server.wait_for_lines("workers wanted", count * steps + step);
+        }
+        if up {
+            ready += steps;
+            server.wait_ready(ready);
+        }
+        server.wait_for_workers(if up { 4 } else { 1 });
+    }
+    each_socket_has_a_worker(&server, 1);
+    // Never more than there were workers at a time.
+    assert_eq!(process::listening(server.port()).len(), 4);
+    lost_nobody("TTIN and TTOU", OFTEN, hammer);
+}
+
+#[test]
+fn with_reuse_port_reloads_to_other_numbers_of_workers_lose_nobody() {
+    for strategy in ["all-at-once", "rolling"] {
+        let rgun = Rgun::app("builtin:hello").expecting(2);
+        let file = rgun.write("rgun.toml", "workers = 2\n");
+        let rgun = rgun.arg("-c").arg(&file);
+        let (server, hammer) = hammered(rgun.args(["--reload-strategy", strategy]));
+        let mut ready = 2;
+        for count in 0..OFTEN {
+            let workers = [4, 1, 3, 2][count % 4];
+            fs::write(&file, format!("workers = {workers}\n")).expect("a file");
+            server.signal(Signal::SIGHUP);
+            ready += workers;
+            server.wait_ready(ready);
+            server.wait_for_workers(workers);
+        }
+        each_socket_has_a_worker(&server, [4, 1, 3, 2][(OFTEN - 1) % 4]);
+        lost_nobody(&format!("HUP, {strategy}"), OFTEN, hammer);
+    }
+}
+
+#[test]
+fn with_reuse_port_a_reload_that_is_given_up_leaves_no_socket_alone() {
+    let rgun = Rgun::app("changing:app").expecting(2);
+    let code = |boot: &str| {
+        format!(
+            "{boot}\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"
+        )
+    };
+    let app = rgun.write("changing.py", &code(""));
+    let file = rgun.write("rgun.toml", "workers = 2\n");
+    let directory = rgun.directory();
+    let rgun = rgun.chdir(directory).arg("-c").arg(&file);
+    let (server, hammer) = hammered(rgun);
+    // The new workers come up, but for the one with this mark.
+    let mark = server.directory().join("mark");
+    let boot = format!(
+        "import os\ntry:\n    os.close(os.open({:?}, os.O_CREAT | os.O_EXCL))\nexcept FileExistsError:\n    pass\nelse:\n             import time\n    time.sleep(0.2)\n    raise RuntimeError('not this one')\n",
+        mark.display()
+    );
+    fs::write(&app, code(&boot)).expect("a file");
+    fs::write(&file, "workers = 4\n").expect("a file");
+    for count in 1..=5 {
+        let _ = fs::remove_file(&mark);
+        server.signal(Signal::SIGHUP);
+        server.wait_for_lines("Reload abandoned", count);
+        server.wait_for_workers(2);
+        each_socket_has_a_worker(&server, 2);
+    }
+    lost_nobody("HUP, given up", 5, hammer);
+}
+
+#[test]
+fn with_reuse_port_recycling_loses_nobody() {
+    let rgun = Rgun::app("builtin:hello").workers(3);
+    let (server, hammer) = hammered(rgun.args(["--max-requests", "20"]));
+    // There is a worker less, so that one of those recycled has two sockets.
+    server.signal(Signal::SIGTTOU);
+    server.wait_for_lines("Autorestarting worker", OFTEN);
+    lost_nobody("recycling", OFTEN, hammer);
+}
+
+#[test]
+fn with_reuse_port_term_of_a_worker_loses_nobody() {
+    let (server, hammer) = hammered(Rgun::app("builtin:hello").workers(3));
+    server.signal(Signal::SIGTTOU);
+    server.wait_for_workers(2);
+    for count in 0..OFTEN {
+        let workers = server.wait_for_workers(2);
+        process::signal(workers[count % 2], Signal::SIGTERM);
+        server.wait_ready(4 + count);
+        until("it is gone", patience(), || {
+            !process::alive(workers[count % 2])
+        });
+    }
+    lost_nobody("TERM of a worker", OFTEN, hammer);
+}
+
+#[test]
+fn a_worker_that_leaves_hands_its_socket_over_before_it_stops() {
+    let server = Rgun::app("builtin:hello")
+        .workers(2)
+        .arg("--reuse-port")
+        .start();
+    let workers = server.wait_for_workers(2);
+    // Who would take it cannot, and so nobody leaves.
+    process::signal(workers[0], Signal::SIGSTOP);
+    server.signal(Signal::SIGTTOU);
+    server.wait_for_line("is given another socket");
+    let mut clients: Vec<Client> = (0..30)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send_get("/");
+            client
+        })
+        .collect();
+    assert!(process::alive(workers[1]));
+    assert_eq!(server.count_lines("accepts from another socket"), 0);
+    process::signal(workers[0], Signal::SIGCONT);
+    server.wait_for_line("accepts from another socket");
+    until("it leaves", patience(), || !process::alive(workers[1]));
+    for client in &mut clients {
+        assert_eq!(client.response().status(), 200);
+    }
+    assert_eq!(
+        process::holds(workers[0], &process::listening(server.port())),
+        2
+    );
+    for _ in 0..30 {
+        assert_eq!(server.get("/").response().status(), 200);
+    }
+}
+
+#[test]
+fn kill_of_a_worker_with_an_adopted_socket_loses_nothing_that_is_queued() {
+    for class in ["sync", "gevent", "asgi"] {
+        let app = if class == "asgi" {
+            "draining:asgi"
+        } else {
+            "draining:app"
+        };
+        let server = Rgun::app(app)
+            .args(["-k", class])
+            .workers(4)
+            .arg("--reuse-port")
+            .start();
+        for count in 1..=2 {
+            server.signal(Signal::SIGTTOU);
+            server.wait_for_lines("workers wanted", count);
+        }
+        let mut workers = server.wait_for_workers(2);
+        each_socket_has_a_worker(&server, 2);
+        for _ in 0..5 {
+            // Stopped, they accept nothing: all of these wait in the four queues.
+            for &pid in &workers {
+                process::signal(pid, Signal::SIGSTOP);
+            }
+            let mut clients: Vec<Client> = (0..40)
+                .map(|_| {
+                    let mut client = server.connect();
+                    client.send_get("/");
+                    client
+                })
+                .collect();
+            // The other one lives, and takes over what this one had.
+            process::signal(workers[0], Signal::SIGKILL);
+            process::signal(workers[1], Signal::SIGCONT);
+            for client in &mut clients {
+                assert_eq!(client.response().status(), 200, "{class}");
+            }
+            until("it is gone", patience(), || !process::alive(workers[0]));
+            workers = server.wait_for_workers(2);
+        }
+    }
+}
+
+#[test]
+fn a_dead_workers_socket_is_served_while_its_successor_boots() {
+    let rgun = Rgun::app("gated:app");
+    let gate = rgun.write("gate", "");
+    let code = format!(
+        "import os, time\nwhile not os.path.exists({:?}):\n    time.sleep(0.01)\n\n\n\
+         def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n",
+        gate.display()
+    );
+    rgun.write("gated.py", &code);
+    let directory = rgun.directory();
+    let server = rgun.chdir(directory).workers(3).arg("--reuse-port").start();
+    let workers = server.wait_for_workers(3);
+    // From now on a worker boots for ever.
+    fs::remove_file(&gate).expect("it is there");
+    process::signal(workers[0], Signal::SIGKILL);
+    process::signal(workers[1], Signal::SIGKILL);
+    until("they are gone", patience(), || {
+        !process::alive(workers[0]) && !process::alive(workers[1])
+    });
+    server.wait_for_lines("accepts from another socket", 2);
+    for _ in 0..60 {
+        assert_eq!(server.get("/").response().text(), "hello");
     }
 }
 

@@ -12,6 +12,7 @@ mod asgi_bad_apps;
 mod asgi_loop;
 mod boot;
 mod colours;
+mod drain;
 mod early_hints;
 mod faults;
 mod frameworks;

@@ -382,15 +382,15 @@ fn an_app_that_does_not_read_holds_the_client_back() {
 }
 
 #[test]
-fn a_drain_says_come_again_to_both_sides() {
+fn the_servers_end_is_told_to_both_sides() {
     for asgi_loop in LOOPS {
         let server = on(asgi_loop);
         let guests: Vec<Guest> = (0..3).map(|_| Guest::at(&server, "/echo")).collect();
         server.signal(Signal::SIGTERM);
         for guest in guests {
-            assert_eq!(guest.code(), "1012");
+            assert_eq!(guest.code(), "1001");
         }
-        server.wait_for_output("told: {\"code\": 1012, \"reason\": \"\"}", 3);
+        server.wait_for_output("told: {\"code\": 1001, \"reason\": \"\"}", 3);
         // Long before the graceful timeout.
         server.assert_exits(0).within(secs(10));
         assert_eq!(server.count_lines("Cutting"), 0);
@@ -408,12 +408,24 @@ fn a_reload_moves_clients_to_the_new_worker() {
 }
 
 #[test]
+fn an_upgrade_moves_clients_to_the_new_master() {
+    let server = on("asyncio");
+    let guest = Guest::at(&server, "/echo");
+    server.signal(Signal::SIGUSR2);
+    server.wait_ready(2);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(guest.code(), "1012");
+    server.assert_exits(0).within(secs(10));
+    play(&server, "choose");
+}
+
+#[test]
 fn a_drain_does_not_wait_for_a_client_that_does_not_answer() {
     let server = websockets(&["--graceful-timeout", "2"]);
     let mut frames = Frames::open(&server, "/echo");
     server.signal(Signal::SIGTERM);
-    assert_eq!(frames.next(), (0x88, vec![3, 244]));
-    server.wait_for_output("told: {\"code\": 1012", 1);
+    assert_eq!(frames.next(), (0x88, vec![3, 233]));
+    server.wait_for_output("told: {\"code\": 1001", 1);
     server.wait_for_line("Cutting upgraded connection GET /echo from 127.0.0.1");
     server.assert_exits(0).within(secs(10));
 }
@@ -473,7 +485,7 @@ fn clients_are_pinged_and_cut_when_they_are_dead() {
     let guest = Guest::at(&server, "/echo");
     std::thread::sleep(secs(1));
     server.signal(Signal::SIGTERM);
-    assert_eq!(guest.code(), "1012");
+    assert_eq!(guest.code(), "1001");
 }
 
 #[test]

@@ -58,7 +58,9 @@ fn one_worker_less_retires_the_last_slot() {
 fn a_spent_worker_leaves_when_its_successor_is_ready_and_one_at_a_time() {
     let mut children =
         Vec::from([0, 1].map(|slot| child(slot.into(), slot, FIRST, Stage::Ready)));
-    children.iter_mut().for_each(|child| child.spent = true);
+    for child in &mut children {
+        child.spent = true;
+    }
     assert_eq!(plan(&steady(2), &children), [start(0, FIRST)]);
     children.push(child(2, 0, FIRST, Stage::Booting));
     assert_eq!(plan(&steady(2), &children), []);

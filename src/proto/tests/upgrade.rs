@@ -160,7 +160,7 @@ fn an_upgraded_connection_is_told_of_the_drain_and_cut_at_its_end() {
         client.write_all(ASK).await.expect("sent");
         read_until(&mut client, "\r\n\r\n").await;
         assert!(!told.get());
-        http.connections().drain(now.get());
+        http.connections().drain(now.get(), Departure::End);
         read_until(&mut client, "bye").await;
         assert!(told.get());
         pass(&http, &now, 60).await;

@@ -24,7 +24,7 @@ use crate::app::python::awaitable::{Step, Stepped};
 use crate::app::python::named::Named;
 use crate::app::python::object::Ref;
 use crate::app::python::traceback;
-use crate::app::{Drain, Origin};
+use crate::app::{Departure, Drain, Origin};
 use crate::config::{Config, WebsocketCompression};
 use crate::websocket::close::{self, Close};
 use crate::websocket::handshake::{Handshake, Refused};
@@ -259,7 +259,14 @@ impl Dialogue {
             match upgrade.await {
                 Ok(stream) => {
                     let stream = TokioIo::new(stream);
-                    socket.serve(stream, heartbeat, drain.begun()).await;
+                    let leaving = async {
+                        drain.begun().await;
+                        Close::bare(match drain.departure() {
+                            Some(Departure::End) => close::GOING_AWAY,
+                            Some(Departure::Replaced) | None => close::SERVICE_RESTART,
+                        })
+                    };
+                    socket.serve(stream, heartbeat, leaving).await;
                 }
                 // The client left before it had the answer.
                 Err(_) => socket.abandon(),
