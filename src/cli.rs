@@ -2,6 +2,8 @@
 //!
 //! [`load`] is a pure function of its [`Sources`] and the configuration file: a reload calls it again with the same.
 
+pub(crate) mod upgrade;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -389,6 +391,8 @@ fn after_help(program: &Program) -> String {
          Settings, the later over the earlier: defaults, the file (-c FILE, else ./rgun.toml, else ./gunicorn.conf.py), \
          variables such as RGUN_WORKERS, flags in RGUN_CMD_ARGS (or GUNICORN_CMD_ARGS), flags. `{name} --print-config{app}` shows what is in force, and where it \
          comes from. PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS change defaults.\n\n\
+         `{name} upgrade --pidfile FILE` replaces a running server by a new start of its command line, without losing a \
+         request: `{name} upgrade --help`.\n\n\
          Signals to the master: TERM finishes requests and ends, INT and QUIT end at once, HUP reloads configuration and \
          code, USR1 opens the logs anew, USR2 starts a new binary on the same sockets, TTIN and TTOU add and take a \
          worker.\n\n\

@@ -28,6 +28,9 @@ const ABOUT: &str = "A pre-fork application server for WSGI apps and Rust servic
 pub fn binary() -> Exit {
     leave_on_term();
     with_sources(|sources| {
+        if let Some(exit) = upgrade(&PROGRAM, &sources) {
+            return exit;
+        }
         if cli::wants_python(&PROGRAM, &sources) {
             return become_python();
         }
@@ -213,6 +216,9 @@ impl Server {
         };
         leave_on_term();
         let exit = with_sources(|sources| {
+            if let Some(exit) = upgrade(&program, &sources) {
+                return exit;
+            }
             server::run(program, sources, |_| {
                 Ok(Parts {
                     kind: String::from("tower"),
@@ -243,7 +249,20 @@ pub(crate) fn leave_on_term() {
 /// Whether this process does not serve.
 fn only_looks() -> bool {
     let flags = ["--check-config", "--print-config"];
-    std::env::args_os().any(|word| flags.iter().any(|flag| word == *flag))
+    let mut words = std::env::args_os().skip(1);
+    words
+        .next()
+        .is_some_and(|word| word == "upgrade" || flags.iter().any(|flag| word == *flag))
+        || words.any(|word| flags.iter().any(|flag| word == *flag))
+}
+
+/// The subcommand `upgrade`, where that is what the command line says.
+pub(crate) fn upgrade(program: &Program, sources: &Sources) -> Option<Exit> {
+    let wanted = cli::upgrade::asked(program, sources)?;
+    Some(match wanted {
+        Ok(wanted) => crate::upgrade::run(&wanted),
+        Err(outcome) => server::print(&outcome),
+    })
 }
 
 fn with_sources(run: impl FnOnce(Sources) -> Exit) -> Exit {

@@ -17,6 +17,8 @@ pub enum Exit {
     WorkerBoot,
     /// 4: the app could not be loaded.
     AppLoad,
+    /// 5: an upgrade was left half-way, and somebody has to look.
+    Unsettled,
     /// 255: the server itself failed.
     Internal,
 }
@@ -31,6 +33,7 @@ impl Exit {
             Self::Usage => 2,
             Self::WorkerBoot => 3,
             Self::AppLoad => 4,
+            Self::Unsettled => 5,
             Self::Internal => 255,
         }
     }
@@ -44,6 +47,7 @@ impl Exit {
             2 => Some(Self::Usage),
             3 => Some(Self::WorkerBoot),
             4 => Some(Self::AppLoad),
+            5 => Some(Self::Unsettled),
             255 => Some(Self::Internal),
             _ => None,
         }

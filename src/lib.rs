@@ -7,12 +7,13 @@
 //! |---|---|---|
 //! | `main`, `entry`, `pyentry`, `trampoline` | the ways in: the binary, a Rust program's `main`, an interpreter | all |
 //! | `cli` | the command line | `config`, `error` |
+//! | `upgrade` | the subcommand: an upgrade of another server, from outside | `cli`, ground, `config`, `os` |
 //! | `server` | assembly: the one file that knows both master and worker | all below |
 //! | `master` | forks, supervises, reloads, upgrades; no Tokio, no HTTP | ground, `config`, `os` |
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
 //! | `proto` | HTTP on one connection | `app`, ground, `config` |
 //! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
-//! | ground: `channel drain heartbeat hooks last_words listener log resident scoreboard websocket` | what both sides share | `os`, `config`, `error` |
+//! | ground: `channel drain heartbeat hooks last_words listener log news resident scoreboard websocket` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
 
@@ -38,6 +39,7 @@ mod last_words;
 mod listener;
 mod log;
 mod master;
+mod news;
 mod os;
 #[cfg(feature = "python")]
 mod pyentry;
@@ -45,6 +47,7 @@ mod resident;
 mod scoreboard;
 mod server;
 mod trampoline;
+mod upgrade;
 mod worker;
 
 pub use entry::{Server, binary, serve, try_serve};

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
 
 use crate::channel::{Generation, Interface, WorkerContext};
 use crate::cli::{self, Loaded, Program, Sources};
@@ -19,7 +18,7 @@ use crate::error::Exit;
 use crate::hooks;
 use crate::listener::{BindError, Bound, Inherited, Options};
 use crate::master::{
-    self, Command, Edition, FDS, Master, PARENT, Pidfile, PidfileError, Setup,
+    self, Command, Edition, FDS, Master, OldMaster, PARENT, Pidfile, PidfileError, READY, Setup,
 };
 use crate::os::fork::{Hooks, Side, exit_now, fork};
 use crate::os::process::unset_env;
@@ -77,19 +76,7 @@ pub(crate) fn run(
 ) -> Exit {
     let loaded = match cli::load(&program, &sources) {
         Ok(loaded) => loaded,
-        Err(outcome) => {
-            let text = outcome.to_string();
-            // Nobody is left to tell where the standard streams are gone.
-            let _ = match outcome.exit() {
-                Exit::Done => io::stdout().write_all(text.as_bytes()),
-                Exit::Config
-                | Exit::Usage
-                | Exit::WorkerBoot
-                | Exit::AppLoad
-                | Exit::Internal => io::stderr().write_all(text.as_bytes()),
-            };
-            return outcome.exit();
-        }
+        Err(outcome) => return print(&outcome),
     };
     if loaded.config.print_config {
         let _ = io::stdout().write_all(loaded.print().as_bytes());
@@ -105,6 +92,18 @@ pub(crate) fn run(
         failure.tell();
         failure.exit
     })
+}
+
+/// Prints what the command line led to, where that is no server.
+pub(crate) fn print(outcome: &cli::Outcome) -> Exit {
+    let text = outcome.to_string();
+    // Nobody is left to tell where the standard streams are gone.
+    let _ = if outcome.exit() == Exit::Done {
+        io::stdout().write_all(text.as_bytes())
+    } else {
+        io::stderr().write_all(text.as_bytes())
+    };
+    outcome.exit()
 }
 
 /// Why the server did not start; one message a mistake.
@@ -161,9 +160,9 @@ fn serve(
         file,
         ..
     } = loaded;
-    let (inherited, parent, variables) = inherited()?;
+    let (inherited, old, variables) = inherited()?;
     enter_directory(&config)?;
-    if config.daemon && parent.is_none() {
+    if config.daemon && old.is_none() {
         daemonize(&config, parts.hooks)
             .map_err(|error| Failure::config(format!("cannot become a daemon: {error}")))?;
     }
@@ -189,7 +188,8 @@ fn serve(
         Err(NotPreloaded::Failed(exit)) => return Err(told_already(exit)),
         Err(NotPreloaded::Is(interface)) => {
             let (command, cwd) = (&parts.command, &sources.cwd);
-            let error = anew::start(interface, command, cwd, &inherited, variables);
+            let given = (&inherited, old.as_ref());
+            let error = anew::start(interface, command, cwd, given, variables);
             return Err(logged(Failure::config(format!(
                 "cannot start anew: {error}"
             ))));
@@ -200,12 +200,12 @@ fn serve(
     if let Err(error) = crate::os::privilege::raise_open_files() {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
-    let pidfile = make_pidfile(&config, parent).map_err(logged)?;
+    let pidfile = make_pidfile(&config, old.is_some()).map_err(logged)?;
     if let Err(failure) = tell_starting(&config, &*parts.server_hooks) {
         remove(pidfile.as_ref());
         return Err(failure);
     }
-    let bound = first_edition(config, inherited, &signals).map_err(logged);
+    let bound = first_edition(config, inherited, old.is_some(), &signals).map_err(logged);
     let edition = match bound {
         Ok(Some(edition)) => edition,
         Ok(None) => {
@@ -223,7 +223,7 @@ fn serve(
         worker_kind: parts.kind,
         signals,
         pidfile,
-        parent,
+        old,
         worker_main: parts.worker_main,
         read_config: Box::new(move |current| read_again(&program, &sources, current)),
         hooks: parts.hooks,
@@ -326,12 +326,9 @@ fn enter_directory(config: &Config) -> Result<(), Failure> {
 }
 
 /// Sockets from an old master (`RGUN_FD`) or a socket manager (`LISTEN_FDS`, systemd), and the old master.
-fn inherited() -> Result<(Given, Option<Pid>, anew::Variables), Failure> {
+fn inherited() -> Result<(Given, Option<OldMaster>, anew::Variables), Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-    let parent = variable(PARENT)
-        .and_then(|text| text.parse().ok())
-        .map(Pid::from_raw)
-        .filter(|pid| *pid == nix::unistd::getppid());
+    let old = OldMaster::of_environment();
     let bad = |name: &str, text: &str, error: &dyn std::fmt::Display| {
         Failure::config(format!(
             "{name}={text:?} does not name open sockets: {error}"
@@ -354,11 +351,18 @@ fn inherited() -> Result<(Given, Option<Pid>, anew::Variables), Failure> {
         Given::OldMaster(Inherited::default())
     };
     let mut variables = anew::Variables::new();
-    for name in [FDS, PARENT, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+    for name in [
+        FDS,
+        PARENT,
+        READY,
+        "LISTEN_PID",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+    ] {
         variables.extend(std::env::var_os(name).map(|value| (name, value)));
         unset_env(name);
     }
-    Ok((given, parent, variables))
+    Ok((given, old, variables))
 }
 
 /// Where inherited sockets come from decides what they mean.
@@ -377,16 +381,16 @@ impl Given {
     }
 }
 
-fn make_pidfile(config: &Config, parent: Option<Pid>) -> Result<Option<Pidfile>, Failure> {
+fn make_pidfile(config: &Config, second: bool) -> Result<Option<Pidfile>, Failure> {
     let Some(path) = &config.pidfile else {
         return Ok(None);
     };
-    let path = if parent.is_some() {
-        master::second_pidfile(path)
+    let create = if second {
+        Pidfile::create_second
     } else {
-        path.clone()
+        Pidfile::create
     };
-    Pidfile::create(&path)
+    create(path)
         .map(Some)
         .map_err(|error: PidfileError| Failure::config(crate::error::chain(&error)))
 }
@@ -395,6 +399,7 @@ fn make_pidfile(config: &Config, parent: Option<Pid>) -> Result<Option<Pidfile>,
 fn first_edition(
     config: Config,
     given: Given,
+    second: bool,
     signals: &Signals,
 ) -> Result<Option<Edition>, Failure> {
     let identity = master::identity(&config).map_err(Failure::config)?;
@@ -404,8 +409,10 @@ fn first_edition(
         ))
     })?;
     let options = master::options(&config, &identity, config.workers.least);
+    let mut of_manager = false;
     let opened = match given {
         Given::SocketManager(mut inherited) if !inherited.is_empty() => {
+            of_manager = true;
             Some(inherited.take_all(&options).map_err(|error| {
                 Failure::config(format!(
                     "LISTEN_FDS does not name listening sockets: {error}"
@@ -416,12 +423,19 @@ fn first_edition(
             bind_all(&config, inherited, &options, signals)?
         }
     };
+    let opened = opened.map(|mut bound| {
+        if !second {
+            bound.iter_mut().for_each(Bound::claim_path);
+        }
+        bound
+    });
     Ok(opened.map(|bound| Edition {
         generation: Generation(0),
         workers: master::of_config(&config),
         range: master::Range::new(config.workers),
         config: Rc::new(config),
         bound,
+        of_manager,
         identity,
         proven: false,
         interface: None,

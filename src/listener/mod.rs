@@ -166,7 +166,8 @@ impl Bound {
         }
     }
 
-    /// Takes sockets that listen already: from a parent master, a socket manager, or a number on the command line.
+    /// Takes sockets that listen already: from a parent master, a socket manager, or a number on the command line. The path
+    /// of a unix socket stays whoever made it has it to remove.
     ///
     /// # Errors
     /// Not a listening stream socket.
@@ -192,7 +193,7 @@ impl Bound {
         }
         // Only beside sockets of this kind there can be more.
         let per_slot = options.slots.is_some() && !alone;
-        let mut bound = Self {
+        let bound = Self {
             bind: bind.clone(),
             kind,
             url: url(&address),
@@ -205,10 +206,30 @@ impl Bound {
                 held.socket.set_tcp_nodelay(true)?;
             }
         }
-        if let Bind::Unix(path) = bind {
-            bound.made = inode(path).map(|inode| (path.clone(), inode));
-        }
         Ok(bound)
+    }
+
+    /// Takes the path of a unix socket over: who made it is gone, and this one has it to remove.
+    pub(crate) fn claim_path(&mut self) {
+        if let Bind::Unix(path) = &self.bind
+            && self.made.is_none()
+        {
+            self.made = inode(path).map(|inode| (path.clone(), inode));
+        }
+    }
+
+    /// Closes the sockets; what is left is the path. No worker is given one of them any more.
+    pub(crate) fn close(&mut self) {
+        self.sockets.clear();
+    }
+
+    /// Sets the backlog again, which another owner of the same sockets may have changed.
+    ///
+    /// # Errors
+    /// Those of listen(2).
+    pub(crate) fn listen_again(&self, options: &Options) -> io::Result<()> {
+        let each = |held: &Rc<Held>| held.socket.listen(backlog(options));
+        self.sockets.iter().try_for_each(each)
     }
 
     /// The address it was made for.

@@ -25,14 +25,14 @@ pub(crate) struct Happened {
     pub(crate) ended: Vec<(Pid, Ended)>,
 }
 
-/// Waits until a signal or a report comes, until `other` is readable, or until `deadline`.
+/// Waits until a signal or a report comes, until one of `others` is readable, or until `deadline`.
 ///
 /// # Errors
 /// Those of poll(2), read(2), waitpid(2): the master cannot go on.
-pub(crate) fn wait(
+pub(crate) fn wait<'a>(
     signals: &Signals,
     children: &mut Children,
-    other: Option<BorrowedFd<'_>>,
+    others: impl Iterator<Item = BorrowedFd<'a>>,
     deadline: Option<Instant>,
     now: Instant,
 ) -> io::Result<Happened> {
@@ -42,7 +42,7 @@ pub(crate) fn wait(
             .channels()
             .map(|channel| PollFd::new(channel, PollFlags::POLLIN)),
     );
-    fds.extend(other.map(|other| PollFd::new(other, PollFlags::POLLIN)));
+    fds.extend(others.map(|other| PollFd::new(other, PollFlags::POLLIN)));
     let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
         // Rounded up: waking a moment early would spin.
         let left = deadline.saturating_duration_since(now) + Duration::from_micros(999);

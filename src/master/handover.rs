@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use super::Master;
 use super::children::Life;
 use super::reload::told;
+use super::upgrade::Standing;
 use crate::listener::{Bound, Server, SocketId, hand_over};
 
 impl Master {
@@ -53,9 +54,12 @@ impl Master {
         child.is_some_and(|child| child.serves.iter().all(stays))
     }
 
-    /// An upgrade is under way: there is another master with the same sockets.
+    /// Another master serves the same sockets: an upgrade is under way, and its new master is ready.
     pub(super) fn has_other_master(&self) -> bool {
-        self.successor.is_some() || self.setup.parent.is_some()
+        !matches!(
+            self.upgrade.standing(),
+            Standing::Alone | Standing::Awaiting(_)
+        )
     }
 
     /// The addresses with more than one socket, or that will have.

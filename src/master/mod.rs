@@ -13,6 +13,7 @@ mod respawn;
 mod scale;
 mod spawn;
 mod stop;
+mod systemd;
 mod tell;
 mod upgrade;
 mod watch;
@@ -24,10 +25,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-pub(crate) use pidfile::{Pidfile, PidfileError, second as second_pidfile};
+use pidfile::remove_second as remove_second_pidfile;
+pub(crate) use pidfile::{Pidfile, PidfileError};
 pub(crate) use reload::{Edition, give_logs_away, identity, of_config, options, told};
 pub(crate) use scale::Range;
-pub(crate) use upgrade::{Command, FDS, PARENT};
+use upgrade::Upgrade;
+pub(crate) use upgrade::{Command, FDS, OldMaster, PARENT, READY};
 
 use crate::channel::{Generation, Order, Report, WorkerContext};
 use crate::config::Config;
@@ -70,7 +73,7 @@ pub(crate) struct Setup {
     /// Where the process id stands, if anywhere.
     pub(crate) pidfile: Option<Pidfile>,
     /// The old master, when this one was started by an upgrade.
-    pub(crate) parent: Option<Pid>,
+    pub(crate) old: Option<OldMaster>,
     /// What a worker does with its life.
     pub(crate) worker_main: Box<dyn Fn(WorkerContext) -> Exit>,
     /// Reads the configuration again and puts what is `Live` in it to use.
@@ -102,8 +105,8 @@ pub(crate) struct Master {
     phase: Phase,
     /// `--reload`.
     watcher: Option<Watcher>,
-    /// The new master of an upgrade under way.
-    successor: Option<Pid>,
+    /// USR2.
+    upgrade: Upgrade,
     /// The code to end with.
     outcome: Exit,
 }
@@ -113,7 +116,8 @@ impl Master {
     ///
     /// # Errors
     /// No memory for the scoreboard.
-    pub(crate) fn new(setup: Setup, first: Edition) -> io::Result<Self> {
+    pub(crate) fn new(mut setup: Setup, first: Edition) -> io::Result<Self> {
+        let upgrade = Upgrade::new(setup.old.take());
         let watcher = first
             .config
             .reload
@@ -131,7 +135,7 @@ impl Master {
             recycler: Recycler::default(),
             scaler: Scaler::default(),
             phase: Phase::Running,
-            successor: None,
+            upgrade,
             outcome: Exit::Done,
         })
     }
@@ -147,7 +151,11 @@ impl Master {
             let happened = event::wait(
                 &self.setup.signals,
                 &mut self.children,
-                self.watcher.as_ref().and_then(Watcher::fd),
+                self.watcher
+                    .as_ref()
+                    .and_then(Watcher::fd)
+                    .into_iter()
+                    .chain(self.upgrade.fds()),
                 deadline,
                 Instant::now(),
             );
@@ -184,7 +192,7 @@ impl Master {
             .proc_name
             .clone()
             .or_else(|| config.wsgi_app.as_ref().map(ToString::to_string));
-        let role = if role == "master" && self.setup.parent.is_some() {
+        let role = if role == "master" && self.upgrade.standing().parent().is_some() {
             "master.2"
         } else {
             role
@@ -207,6 +215,7 @@ impl Master {
             self.follow_plan(now);
         }
         self.enforce_deadlines(now);
+        self.tell_watchers();
     }
 
     /// Handles what happened; true at the end of the master's life.
@@ -245,6 +254,7 @@ impl Master {
             }
             self.prove();
         }
+        self.hear();
         for (pid, ended) in happened.ended {
             self.bury(pid, ended, now);
         }
@@ -281,7 +291,12 @@ impl Master {
         self.phase = phase;
         match action {
             Action::Nothing => {}
-            Action::Decline => tracing::info!("Ignored: the server is stopping."),
+            Action::Decline => {
+                tracing::info!("Ignored: the server is stopping.");
+                if event == Event::Upgrade {
+                    Self::refuse_upgrade();
+                }
+            }
             Action::Announce => self.announce_end(),
             Action::Drain => self.drain_all(),
             Action::Quit => self.quit_all(now),
@@ -324,17 +339,7 @@ impl Master {
 
     /// A child, ours or not, has ended.
     fn bury(&mut self, pid: Pid, ended: Ended, now: Instant) {
-        if self.successor == Some(pid) {
-            self.successor = None;
-            match ended {
-                Ended::Exited(0) => tracing::info!("The new master (pid:{pid}) has ended."),
-                Ended::Exited(code) => tracing::error!(
-                    "The new master (pid:{pid}) exited with code {code}: this one goes on."
-                ),
-                Ended::Killed(signal) => tracing::error!(
-                    "The new master (pid:{pid}) was sent {signal}: this one goes on."
-                ),
-            }
+        if self.bury_new_master(pid, ended) {
             return;
         }
         let Some(child) = self.children.remove(pid) else {
@@ -470,7 +475,7 @@ impl Master {
                 .min()
                 .filter(|_| !child.is_killed())
         });
-        let parent = self.setup.parent.map(|_| now + PARENT_LOOK);
+        let parent = self.upgrade.must_look().then(|| now + PARENT_LOOK);
         let recycling = self
             .recycler
             .deadline(&self.current.config, self.children.iter())
@@ -494,7 +499,8 @@ impl Master {
 
     fn quit_all(&mut self, now: Instant) {
         self.coming = None;
-        self.close_listeners();
+        self.leave_sockets();
+        self.tell_stopping();
         let until = self.phase.deadline().unwrap_or(now) + GRACE_MARGIN;
         self.children.iter_mut().for_each(|child| child.quit(until));
     }
@@ -506,15 +512,8 @@ impl Master {
         }
     }
 
-    /// The workers hold duplicates; theirs close when they have taken what waits in the kernel's queue.
-    fn close_listeners(&mut self) {
-        if !self.has_other_master() {
-            self.current.bound.iter().for_each(Bound::remove_path);
-        }
-        self.current.bound.clear();
-    }
-
     fn clean_up(&mut self) {
+        self.leave_paths();
         if let Some(pidfile) = &self.setup.pidfile {
             pidfile.remove();
         }

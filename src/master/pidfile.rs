@@ -38,6 +38,8 @@ pub(crate) enum PidfileError {
 #[derive(Debug)]
 pub(crate) struct Pidfile {
     path: PathBuf,
+    /// Where it is to be once there is no old master: `path` without its `.2`.
+    real: PathBuf,
     pid: u32,
 }
 
@@ -62,7 +64,19 @@ impl Pidfile {
         })?;
         Ok(Self {
             path: path.to_path_buf(),
+            real: path.to_path_buf(),
             pid,
+        })
+    }
+
+    /// Writes this process's id beside `path`, which is the old master's while that lives.
+    ///
+    /// # Errors
+    /// As with [`create`](Self::create).
+    pub(crate) fn create_second(path: &Path) -> Result<Self, PidfileError> {
+        Ok(Self {
+            real: path.to_path_buf(),
+            ..Self::create(&second(path))?
         })
     }
 
@@ -70,10 +84,10 @@ impl Pidfile {
     ///
     /// # Errors
     /// Those of rename(2).
-    pub(crate) fn rename(&mut self, path: &Path) -> io::Result<()> {
-        if self.path != path {
-            fs::rename(&self.path, path)?;
-            self.path = path.to_path_buf();
+    pub(crate) fn promote(&mut self) -> io::Result<()> {
+        if self.path != self.real {
+            fs::rename(&self.path, &self.real)?;
+            self.path.clone_from(&self.real);
         }
         Ok(())
     }
@@ -92,9 +106,25 @@ impl Pidfile {
 }
 
 /// `PATH.2`: where a new master keeps its pidfile while the old one lives.
-pub(crate) fn second(path: &Path) -> PathBuf {
+fn second(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(".2");
+    PathBuf::from(name)
+}
+
+/// What the new master `pid` of the master with the pidfile `path` left behind; it is gone.
+pub(crate) fn remove_second(path: &Path, pid: nix::unistd::Pid) {
+    let second = second(path);
+    let _ = fs::remove_file(temporary(&second, pid));
+    if read(&second) == Some(pid.as_raw()) {
+        let _ = fs::remove_file(&second);
+    }
+}
+
+/// Where it is written before it is renamed.
+fn temporary(path: &Path, pid: impl std::fmt::Display) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{pid}"));
     PathBuf::from(name)
 }
 
@@ -153,9 +183,7 @@ fn is_master(pid: i32) -> bool {
 }
 
 fn write(path: &Path, pid: u32) -> io::Result<()> {
-    let mut name = path.as_os_str().to_os_string();
-    name.push(format!(".{pid}"));
-    let temporary = PathBuf::from(name);
+    let temporary = temporary(path, pid);
     let written = (|| {
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -236,8 +264,24 @@ mod tests {
     fn the_second_master_moves_its_file_when_it_is_promoted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pid");
-        let mut pidfile = Pidfile::create(&second(&path)).unwrap();
-        pidfile.rename(&path).unwrap();
+        let mut pidfile = Pidfile::create_second(&path).unwrap();
+        assert!(!path.exists() && second(&path).exists());
+        pidfile.promote().unwrap();
         assert!(path.exists() && !second(&path).exists());
+        pidfile.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_what_is_the_gone_masters_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        fs::write(second(&path), "12\n").unwrap();
+        fs::write(temporary(&second(&path), 11), "").unwrap();
+        remove_second(&path, nix::unistd::Pid::from_raw(11));
+        assert!(second(&path).exists());
+        assert!(!temporary(&second(&path), 11).exists());
+        remove_second(&path, nix::unistd::Pid::from_raw(12));
+        assert!(!second(&path).exists());
     }
 }

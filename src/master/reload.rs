@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::Master;
 use super::plan::{Strategy, Wanted};
 use super::scale::Range;
+use super::upgrade::Standing;
 use crate::channel::{Generation, Interface};
 use crate::config::{Bind, Config, ReloadStrategy};
 use crate::listener::{BindError, Bound, Options};
@@ -25,6 +26,8 @@ pub(crate) struct Edition {
     pub(crate) workers: u16,
     /// Between how many there may be.
     pub(crate) range: Range,
+    /// The sockets are a socket manager's (`LISTEN_FDS`), whatever addresses are configured.
+    pub(crate) of_manager: bool,
     /// All its workers have been ready at once.
     pub(crate) proven: bool,
     /// What its workers have found the app to be, where it was not what they were made for.
@@ -53,7 +56,8 @@ impl Edition {
         let options = options(&config, &identity, workers.into());
         let mut bound = Vec::new();
         let mut mistakes = Vec::new();
-        for bind in &config.bind {
+        let binds: &[Bind] = if self.of_manager { &[] } else { &config.bind };
+        for bind in binds {
             let opened = match self.find(bind, &config) {
                 Some(same) => Ok(same.share()),
                 None => Bound::open(bind, &options).map_err(|error| told(&error)),
@@ -71,11 +75,9 @@ impl Edition {
             return Err(mistakes);
         }
         // What a socket manager gave is not in the configuration and stays.
-        if self.config.bind == config.bind {
+        if self.of_manager {
             for given in &self.bound {
-                if !config.bind.contains(given.bind()) {
-                    bound.push(given.share());
-                }
+                bound.push(given.share());
             }
         }
         Ok(Self {
@@ -84,6 +86,7 @@ impl Edition {
             range,
             config: Rc::new(config),
             bound,
+            of_manager: self.of_manager,
             identity,
             proven: false,
             interface: None,
@@ -139,6 +142,7 @@ impl Edition {
 
 impl Master {
     pub(super) fn reload(&mut self) {
+        self.tell_reloading();
         if self.setup.preloaded {
             tracing::info!(
                 "The app was preloaded: its code is not read again (USR2 starts a master that does)."
@@ -192,7 +196,10 @@ impl Master {
         };
         edition.proven = true;
         let old = std::mem::replace(&mut self.current, edition);
-        old.remove_paths_not_in(&self.current);
+        // Another master may serve there.
+        if self.upgrade.standing() == Standing::Alone {
+            old.remove_paths_not_in(&self.current);
+        }
         let urls: Vec<_> = self.current.bound.iter().map(Bound::url).collect();
         if old.bound.iter().map(Bound::url).ne(urls.iter().copied()) {
             tracing::info!("Listening at: {} ({})", urls.join(","), std::process::id());

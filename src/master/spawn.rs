@@ -194,6 +194,7 @@ impl Master {
     fn become_worker(&mut self, context: WorkerContext) -> ! {
         self.children.forget();
         self.watcher = None;
+        self.upgrade.forget();
         self.current.bound.clear();
         self.coming = None;
         set_title(&self.title("worker"));

@@ -38,7 +38,8 @@ impl Master {
         } else {
             Order::Drain
         };
-        self.close_listeners();
+        self.leave_sockets();
+        self.tell_stopping();
         let until = self.phase.deadline().unwrap_or_else(Instant::now);
         for child in self.children.iter_mut() {
             match child.life {

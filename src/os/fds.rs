@@ -1,7 +1,7 @@
 //! File descriptors that came from elsewhere or go there, and the close-on-exec flag.
 #![expect(
     unsafe_code,
-    reason = "owning a number that came by environment variable, flag or message"
+    reason = "owning a number that came by environment variable, flag or message, and taking one"
 )]
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -41,6 +41,31 @@ pub(crate) fn keep_on_exec(fd: impl AsFd, keep: bool) -> io::Result<()> {
         FdFlag::FD_CLOEXEC
     };
     fcntl(fd, FcntlArg::F_SETFD(flags))?;
+    Ok(())
+}
+
+/// A duplicate whose number is at least `floor`; it closes on exec.
+///
+/// # Errors
+/// EMFILE.
+pub(crate) fn duplicate_above(fd: impl AsFd, floor: RawFd) -> io::Result<OwnedFd> {
+    let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(floor))?;
+    // SAFETY: the system call has just made it, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Makes `number` another name of `fd` that outlives an exec. Whatever had the number is closed: only for a process that is
+/// about to exec and uses nothing of what it had.
+///
+/// # Errors
+/// EBADF for a number past the limit.
+pub(crate) fn place(fd: impl AsFd, number: RawFd) -> io::Result<()> {
+    let old = fd.as_fd().as_raw_fd();
+    // SAFETY: takes numbers only; who had `number` does not use it any more (the contract), so nothing is read or written
+    // through an owner that believes it to be another file.
+    if unsafe { libc::dup2(old, number) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
     Ok(())
 }
 

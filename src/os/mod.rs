@@ -5,11 +5,13 @@
 pub(crate) mod abort;
 pub(crate) mod accept;
 pub(crate) mod child;
+pub(crate) mod datagram;
 pub(crate) mod epoll;
 pub(crate) mod fds;
 pub(crate) mod fork;
 pub(crate) mod mmap;
 pub(crate) mod orphan;
+pub(crate) mod pidfd;
 pub(crate) mod privilege;
 pub(crate) mod process;
 pub(crate) mod resident;

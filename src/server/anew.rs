@@ -9,6 +9,7 @@ use std::process::Command;
 
 use super::Given;
 use crate::channel::Interface;
+use crate::master::OldMaster;
 use crate::os::process::set_env;
 
 /// Tells the new start what the app is.
@@ -34,7 +35,7 @@ pub(super) fn start(
     interface: Interface,
     command: &[OsString],
     directory: &Path,
-    given: &Given,
+    (given, old): (&Given, Option<&OldMaster>),
     variables: Variables,
 ) -> io::Error {
     tracing::info!("The app is {interface}, which its source did not show: starting anew.");
@@ -42,6 +43,9 @@ pub(super) fn start(
         return io::ErrorKind::InvalidInput.into();
     };
     if let Err(error) = given.sockets().keep_on_exec() {
+        return error;
+    }
+    if let Some(Err(error)) = old.map(OldMaster::keep_on_exec) {
         return error;
     }
     for (name, value) in variables {

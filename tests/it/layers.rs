@@ -17,6 +17,7 @@ const GROUND: &[&str] = &[
     "last_words",
     "listener",
     "log",
+    "news",
     "resident",
     "scoreboard",
     "websocket",
@@ -36,6 +37,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Neither Tokio nor HTTP nor the worker: it is given the worker as a function.
     ("master", &["GROUND", "config", "error", "os"]),
     ("cli", &["config", "error"]),
+    // The subcommand: it knows no master but by what that tells.
+    ("upgrade", &["GROUND", "cli", "config", "error", "os"]),
     // It reads the command line again at a reload.
     (
         "server",

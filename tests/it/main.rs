@@ -38,5 +38,6 @@ mod spread;
 mod stacks;
 mod survive;
 mod threads;
+mod upgrade;
 mod websocket;
 mod wsgi_bad_apps;

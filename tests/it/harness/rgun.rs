@@ -96,6 +96,14 @@ impl Rgun {
         }
     }
 
+    /// Started by a path of its own, told here: what stands there at USR2 is the new binary.
+    pub(crate) fn replaceable(mut self) -> (Self, PathBuf) {
+        let place = self.directory.path().join("server");
+        std::os::unix::fs::symlink(&self.program, &place).expect("the directory takes links");
+        self.program.clone_from(&place);
+        (self, place)
+    }
+
     /// `-w count`.
     pub(crate) fn workers(mut self, count: usize) -> Self {
         self.workers = count;
