@@ -267,7 +267,15 @@ fn no_process_to_be_had_is_told_once_and_tried_again() {
     process::signal(server.wait_for_workers(2)[0], Signal::SIGKILL);
     server.wait_ready(3);
     assert_eq!(server.count_lines("cannot start a worker"), 1);
-    run(Command::new("prlimit").args(["--nproc=100:", "--pid", &server.pid().to_string()]));
+    run(Command::new("setpriv").args([
+        &format!("--reuid={nobody}"),
+        "--clear-groups",
+        "--",
+        "prlimit",
+        "--nproc=100:",
+        "--pid",
+        &server.pid().to_string(),
+    ]));
     server.wait_for_workers(3);
     server.wait_for_line("Workers live again");
     ok(&server);
