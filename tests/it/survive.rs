@@ -317,7 +317,9 @@ fn a_worker_on_the_edge_of_its_descriptors_does_not_flood_the_log() {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(5) {
         let mut clients: Vec<Client> = (0..70).map(|_| server.connect()).collect();
-        clients.iter_mut().for_each(|client| client.send_get("/"));
+        for client in &mut clients {
+            client.send_get("/");
+        }
         for client in &mut clients {
             assert_eq!(client.response().status(), 200, "all are served in the end");
         }
@@ -376,8 +378,8 @@ fn a_full_log_disk_stops_nothing_and_is_told_when_it_is_not_full_any_more() {
     assert_eq!(get(), 200);
     // Full.
     let filler = inside("filler");
-    let filled = fs::write(&filler, vec![0; 1 << 20]);
-    assert!(filled.is_err(), "64 KiB are not full");
+    let written = fs::write(&filler, vec![0; 1 << 20]);
+    assert!(written.is_err(), "64 KiB are not full");
     // Until what was left of the last pages is full, too.
     for _ in 0..200 {
         assert_eq!(get(), 200);
