@@ -242,16 +242,6 @@ impl Bound {
         &self.url
     }
 
-    /// Whether a connection waits in the kernel's queue.
-    pub(crate) fn is_waited_at(&self) -> bool {
-        let mut fds: Vec<_> = self
-            .sockets
-            .iter()
-            .map(|held| PollFd::new(held.socket.as_fd(), PollFlags::POLLIN))
-            .collect();
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-    }
-
     /// Duplicates for the worker in `slot` of `workers`: of the one socket, or of those that are its own. With
     /// `--reuse-port` there may be none yet: see [`grow`](Self::grow).
     ///

@@ -204,7 +204,7 @@ impl Master {
         Some(Seen {
             workers: self.current.workers,
             busy,
-            waiting: self.current.bound.iter().any(Bound::is_waited_at),
+            waiting: self.current.bound.iter().any(Bound::has_queue),
         })
     }
 }

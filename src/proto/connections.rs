@@ -204,7 +204,7 @@ impl Watch {
         self.clock.draining.get()
     }
 
-    /// No request comes after this one: the worker finishes, or the connection is to make room.
+    /// No request comes after this one: the worker finishes, or is about to, or the connection is to make room.
     pub(crate) fn is_last(&self) -> bool {
         self.closing() || self.shed.get()
     }

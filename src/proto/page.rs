@@ -26,15 +26,6 @@ pub(super) fn response(status: StatusCode, reason: &str) -> Response<Bytes> {
     response
 }
 
-/// The answer of a worker that has no room for the request (RFC 9110 section 15.6.4).
-pub(super) fn no_room() -> Response<Bytes> {
-    let mut response = response(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
 /// Whether requests are welcome; where they are not, not on this connection either.
 pub(super) fn readiness(draining: bool) -> Response<Bytes> {
     let text = if draining { "draining\n" } else { "ready\n" };
@@ -46,6 +37,15 @@ pub(super) fn readiness(draining: bool) -> Response<Bytes> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
+    response
+}
+
+/// The answer of a worker that has no room for the request (RFC 9110 section 15.6.4).
+pub(super) fn no_room() -> Response<Bytes> {
+    let mut response = response(StatusCode::SERVICE_UNAVAILABLE, "too many connections");
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 

@@ -7,9 +7,6 @@ use tokio::sync::Notify;
 
 use crate::scoreboard::Row;
 
-/// As many connections at a time are answered with 503 beyond the cap.
-const SPARES: usize = 64;
-
 /// What becomes of connections that wait in the kernel when a worker leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queue {
@@ -18,6 +15,9 @@ pub(crate) enum Queue {
     /// Nobody else would: all of them are accepted, however long it takes to have room.
     Emptied,
 }
+
+/// As many connections at a time are answered with 503 beyond the cap.
+const SPARES: usize = 64;
 
 /// Counts the connections of one worker.
 #[derive(Debug)]

@@ -277,8 +277,7 @@ impl<H: Host> Worker<H> {
     fn accept_from(&self, listener: Listener) -> io::Result<()> {
         let gate = Rc::clone(&self.gate);
         let patience = self.told.config.overload_timeout;
-        let bell = self.host.bell();
-        let acceptor = Acceptor::new(listener, self.epoll, bell, gate, patience)?;
+        let acceptor = Acceptor::new(listener, self.epoll, self.host.bell(), gate, patience)?;
         let to = To {
             host: Rc::clone(&self.host),
             service: Rc::clone(&self.service),

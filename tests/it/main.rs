@@ -11,6 +11,7 @@ mod asgi;
 mod asgi_bad_apps;
 mod asgi_loop;
 mod boot;
+mod chaos;
 mod colours;
 mod drain;
 mod early_hints;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) use browser::Browser;
 pub(crate) use client::{Address, Client, Response};
 pub(crate) use quiet::quiet;
-pub(crate) use rgun::{Rgun, Server};
+pub(crate) use rgun::{BINARY, Rgun, Server};
 pub(crate) use traffic::{Hammer, InBackground};
 
 /// `seconds`, times the patience asked for.
