@@ -138,6 +138,11 @@ impl Master {
             if self.refuses(server.id) {
                 continue;
             }
+            if self.upgrade.standing() != Standing::Alone {
+                // Of two masters either may be the one that stays: neither makes a socket that the other has not.
+                self.share_one(url, server.id);
+                continue;
+            }
             let options = self.newest().options(self.newest().workers.into());
             let editions = [Some(&mut self.current), self.coming.as_mut()];
             let mut bounds: Vec<_> = editions
@@ -154,14 +159,21 @@ impl Master {
                     "no socket for another worker, which shares one: {}",
                     told(&error)
                 );
-                if let Some(first) = self.sockets(url).first() {
-                    self.give(url, *first, server.id);
-                }
+                self.share_one(url, server.id);
                 continue;
             }
             for other in others {
                 other.follow(first);
             }
+        }
+    }
+
+    /// A worker without a socket of its own accepts from another's.
+    fn share_one(&mut self, url: &str, pid: Pid) {
+        let sockets = self.sockets(url);
+        let place = usize::try_from(pid.as_raw()).unwrap_or(0);
+        if let Some(socket) = sockets.get(place.checked_rem(sockets.len()).unwrap_or(0)) {
+            self.give(url, *socket, pid);
         }
     }
 
