@@ -115,6 +115,11 @@ impl Row {
         self.word(CONNECTIONS).fetch_sub(1, Relaxed);
     }
 
+    /// How many are open.
+    pub(crate) fn connections(self) -> u64 {
+        self.word(CONNECTIONS).load(Relaxed)
+    }
+
     /// One request more was answered.
     pub(crate) fn count_request(self) {
         // One writer: a load and a store, cheaper than a locked addition.

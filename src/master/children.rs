@@ -213,6 +213,11 @@ impl Child {
         self.row.fullness(whole)
     }
 
+    /// How many connections it holds.
+    pub(crate) fn connections(&self) -> u64 {
+        self.row.connections()
+    }
+
     /// What it wrote about its end.
     pub(crate) fn last_words(&self) -> String {
         self.last_words.read()

@@ -1,7 +1,7 @@
 //! `--workers MIN..MAX`: how many workers there are to be, by how busy those are that there are. Quickly up, slowly down.
 //!
-//! A worker is as busy as the share of the processor that it has had, or as full of requests that it cannot take more beside
-//! (its row of the scoreboard says), whichever is more. [`Judge`] is pure, given what was seen and when.
+//! A worker is as busy as the share of the processor that it has had, as full of requests that it cannot take more beside
+//! (its row of the scoreboard says), or as full of connections, whichever is the most. [`Judge`] is pure, given what was seen and when.
 
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ impl Judge {
         self.mean = Some(mean);
         let busy = seen.busy > BUSY * workers;
         // One worker less would have the same to do.
-        let calm = !seen.waiting && mean < CALM * workers.saturating_sub(1);
+        let calm = mean < CALM * workers.saturating_sub(1);
         let lasts = |since: &mut Option<Instant>, holds: bool, time: Duration| {
             if !holds {
                 *since = None;
@@ -195,7 +195,11 @@ impl Master {
             let (_, then) = before.iter().find(|(other, _)| other == pid)?;
             let used = now.saturating_sub(*then).as_micros() * u128::from(WHOLE) / passed;
             let used = u64::try_from(used).unwrap_or(WHOLE).min(WHOLE);
-            busy += used.max(child.fullness(WHOLE));
+            // Who holds many connections needs their places, though they cost nothing.
+            let places =
+                u64::try_from(self.current.config.worker_connections).unwrap_or(u64::MAX);
+            let held = child.connections().saturating_mul(WHOLE) / places.max(1);
+            busy += used.max(child.fullness(WHOLE)).max(held.min(WHOLE));
         }
         Some(Seen {
             workers: self.current.workers,
@@ -278,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_nobody_takes_bring_more_and_keep_all() {
+    fn connections_that_nobody_takes_bring_more() {
         let start = Instant::now();
         let mut judge = Judge::default();
         let seen = |waiting| Seen {
@@ -290,11 +294,12 @@ mod tests {
             assert_eq!(judge.judge(seen(true), RANGE, start + LOOK * look), 4);
         }
         assert_eq!(judge.judge(seen(true), RANGE, start + LOOK * 5), 6);
-        // One that waits now and then is no sign of anything but work.
-        for look in 0..1000 {
-            let wanted = judge.judge(seen(look % 3 == 0), RANGE, start + LOOK * look);
-            assert_eq!(wanted, 4);
-        }
+        // One that waits now and then is a sign of nothing: idle workers become fewer all the same.
+        let mut judge = Judge::default();
+        let changed = (0..1000)
+            .map(|look| judge.judge(seen(look % 3 == 0), RANGE, start + LOOK * look))
+            .find(|wanted| *wanted != 4);
+        assert_eq!(changed, Some(3));
     }
 
     #[test]

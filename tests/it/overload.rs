@@ -295,7 +295,7 @@ fn a_worker_at_its_cap_leaves_when_told() {
         "asgi:app",
         &["-k", "asgi"],
         "2",
-        &["--overload-timeout", "1"],
+        &["--overload-timeout", "1", "--graceful-timeout", "2"],
     );
     let crowd = Crowd::of(&[Slow::Silent], 10, &server.address());
     server.wait_for_line("Overload: ");

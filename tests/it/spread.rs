@@ -18,7 +18,7 @@ fn kept(server: &Server, count: usize) -> Vec<Client> {
     clients
 }
 
-/// `count` WebSockets.
+/// So many clients of the `WebSocket` app.
 fn websockets(server: &Server, count: usize) -> Vec<Client> {
     (0..count)
         .map(|_| {

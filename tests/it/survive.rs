@@ -267,7 +267,15 @@ fn no_process_to_be_had_is_told_once_and_tried_again() {
     process::signal(server.wait_for_workers(2)[0], Signal::SIGKILL);
     server.wait_ready(3);
     assert_eq!(server.count_lines("cannot start a worker"), 1);
-    run(Command::new("prlimit").args(["--nproc=100:", "--pid", &server.pid().to_string()]));
+    run(Command::new("setpriv").args([
+        &format!("--reuid={nobody}"),
+        "--clear-groups",
+        "--",
+        "prlimit",
+        "--nproc=100:",
+        "--pid",
+        &server.pid().to_string(),
+    ]));
     server.wait_for_workers(3);
     server.wait_for_line("Workers live again");
     ok(&server);
@@ -309,7 +317,9 @@ fn a_worker_on_the_edge_of_its_descriptors_does_not_flood_the_log() {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(5) {
         let mut clients: Vec<Client> = (0..70).map(|_| server.connect()).collect();
-        clients.iter_mut().for_each(|client| client.send_get("/"));
+        for client in &mut clients {
+            client.send_get("/");
+        }
         for client in &mut clients {
             assert_eq!(client.response().status(), 200, "all are served in the end");
         }
@@ -368,8 +378,8 @@ fn a_full_log_disk_stops_nothing_and_is_told_when_it_is_not_full_any_more() {
     assert_eq!(get(), 200);
     // Full.
     let filler = inside("filler");
-    let filled = fs::write(&filler, vec![0; 1 << 20]);
-    assert!(filled.is_err(), "64 KiB are not full");
+    let written = fs::write(&filler, vec![0; 1 << 20]);
+    assert!(written.is_err(), "64 KiB are not full");
     // Until what was left of the last pages is full, too.
     for _ in 0..200 {
         assert_eq!(get(), 200);
