@@ -134,12 +134,14 @@ impl Row {
 
     /// From now on this worker tells how many requests its app is at work on, of so many that it can at once. One that
     /// never says so is as busy as its processor time shows.
+    #[cfg(any(feature = "python", test))]
     pub(crate) fn has_room_for(self, requests: usize) {
         let requests = u64::try_from(requests).unwrap_or(u64::MAX);
         self.word(ROOM).store(requests, Relaxed);
     }
 
     /// The app is at work on so many requests.
+    #[cfg(any(feature = "python", test))]
     #[inline]
     pub(crate) fn inside(self, requests: usize) {
         let requests = u64::try_from(requests).unwrap_or(u64::MAX);
