@@ -17,6 +17,7 @@ mod drain;
 mod early_hints;
 mod faults;
 mod frameworks;
+mod generations;
 mod gunicorn_conf;
 mod heartbeat;
 mod hooks;
