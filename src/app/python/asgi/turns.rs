@@ -279,9 +279,6 @@ impl Turns {
         self.app.left().as_secs_f64()
     }
 
-    /// The same after so long: the loop has other descriptors to look at, the listeners among them with uvloop.
-    const LENGTH: Duration = Duration::from_millis(2);
-
     /// What an app gets beyond that.
     #[expect(clippy::unused_self, reason = "a Python method")]
     fn moment(&self) -> f64 {
