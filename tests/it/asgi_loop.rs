@@ -266,6 +266,7 @@ fn a_worker_that_waits_for_nothing_sleeps_and_beats() {
             .start();
         let worker = server.worker_pids()[0];
         let before = process::ticks(worker);
+        // What is shown is that nothing happens: longer than the timeout, and long enough to count ticks.
         std::thread::sleep(millis(5000));
         let used = process::ticks(worker) - before;
         assert_eq!(server.count_lines("WORKER TIMEOUT"), 0, "{event_loop}");
