@@ -13,6 +13,7 @@ mod asgi_loop;
 mod boot;
 mod chaos;
 mod colours;
+mod crowd;
 mod drain;
 mod early_hints;
 mod faults;
