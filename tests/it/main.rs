@@ -14,6 +14,7 @@ mod boot;
 mod chaos;
 mod colours;
 mod crowd;
+mod deflate;
 mod drain;
 mod early_hints;
 mod faults;

@@ -21,7 +21,7 @@ PARTS = [(size, 256) for size in (8192, 16384, 32768, 65536, 131072)]
 SIZES = WHOLE + PARTS + [(131072, 1024), (131072, 4096), (131072, 32768)]
 
 # Bytes that a case sends: the largest window is 32 KiB.
-ENOUGH = 128 << 10
+ENOUGH = 256 << 10
 MOST = 64
 
 # What a client may ask for of the server's window; 13.7 offers three at once.
