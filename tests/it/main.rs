@@ -13,6 +13,8 @@ mod asgi_loop;
 mod boot;
 mod chaos;
 mod colours;
+mod crowd;
+mod deflate;
 mod drain;
 mod early_hints;
 mod faults;
