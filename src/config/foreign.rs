@@ -221,10 +221,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         "\"127.0.0.1,::1\"",
         PROXY,
     ),
-    but(
-        Verdict::Refused,
-        noted("protocol", &["--protocol"], Takes::Value, "\"http\"", UWSGI),
-    ),
     noted(
         "uwsgi_allow_ips",
         &["--uwsgi-allow-from"],
@@ -531,7 +527,6 @@ mod tests {
             ("certfile", text("")),
             ("proxy_protocol", Item::Bool(false)),
             ("proxy_protocol", text("OFF")),
-            ("protocol", text("HTTP")),
             ("spew", text("False")),
             ("syslog", Item::Bool(false)),
             ("http_protocols", Item::List(vec![text("h1")])),
@@ -548,7 +543,6 @@ mod tests {
             ("certfile", text("cert.pem")),
             ("cert_reqs", Item::Number("2".to_owned())),
             ("proxy_protocol", Item::Bool(true)),
-            ("protocol", text("uwsgi")),
             ("http_protocols", text("h2")),
             ("http2_cleartext", text("prior-knowledge")),
             ("dirty_apps", Item::List(vec![text("a:B")])),
