@@ -22,7 +22,7 @@ use super::file::FileWrapper;
 use super::input::EmptyInput;
 use super::shape::{Shapes, Transport};
 use crate::app::python::object::{self, Ref};
-use crate::app::{Address, Ends, Origin, Scheme};
+use crate::app::{Address, Ends, Origin, Proxied, Scheme};
 
 /// As Gunicorn's own: what `SERVER_SOFTWARE` says.
 const SOFTWARE: &str = concat!("rgun-async/", env!("CARGO_PKG_VERSION"));
@@ -87,6 +87,9 @@ texts! {
         remote_addr = "REMOTE_ADDR",
         remote_port = "REMOTE_PORT",
         host = "HTTP_HOST",
+        proxy_protocol = "PROXY_PROTOCOL",
+        proxy_addr = "PROXY_ADDR",
+        proxy_port = "PROXY_PORT",
         scheme = "wsgi.url_scheme",
         input = "wsgi.input",
         early_hints = "wsgi.early_hints",
@@ -186,6 +189,11 @@ impl Environs {
         }
         if known.server_port.is_none() {
             self.server(&environ, &known, origin)?;
+        }
+        if let Some(proxied) = &known.proxied {
+            environ.set_item(&self.keys.proxy_protocol, &proxied.protocol)?;
+            environ.set_item(&self.keys.proxy_addr, &proxied.addr)?;
+            environ.set_item(&self.keys.proxy_port, &proxied.port)?;
         }
         if let Some(input) = input {
             environ.set_item(&self.keys.input, input)?;
@@ -354,6 +362,8 @@ impl Environs {
         origin: &Origin,
     ) -> PyResult<()> {
         let Some(host) = environ.get_item(&self.keys.host)? else {
+            // Where a proxy tells of a client by TCP, the template may have another connection's.
+            environ.set_item(&self.keys.server_port, &self.values.empty)?;
             return environ.set_item(&self.keys.server_name, &known.server_name);
         };
         let (name, port) = split_host(host.cast::<PyString>()?.to_str()?);
@@ -504,6 +514,25 @@ pub(super) struct Known {
     server_name: Text,
     /// `None` for a unix socket.
     server_port: Option<Text>,
+    proxied: Option<ProxiedTexts>,
+}
+
+/// What a PROXY header tells of the proxy's own end (Gunicorn: `proxy_environ`).
+struct ProxiedTexts {
+    protocol: Text,
+    addr: Text,
+    port: Text,
+}
+
+impl ProxiedTexts {
+    fn new(py: Python<'static>, proxied: &Proxied) -> PyResult<Self> {
+        let ip = proxied.server.ip();
+        Ok(Self {
+            protocol: PyString::intern(py, if ip.is_ipv4() { "TCP4" } else { "TCP6" }),
+            addr: object::latin1(py, ip.to_string().as_bytes())?,
+            port: port(py, proxied.server.port())?,
+        })
+    }
 }
 
 impl Known {
@@ -534,6 +563,10 @@ impl Known {
             remote_port,
             server_name,
             server_port,
+            proxied: match &ends.proxied {
+                Some(proxied) => Some(ProxiedTexts::new(py, proxied)?),
+                None => None,
+            },
         })
     }
 
