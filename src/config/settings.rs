@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::bind::Bind;
+use super::address::Address;
+use super::bind::{Bind, Protocol, ProxyProtocol};
 use super::declare::{Reload, Setting, settings};
 use super::kind::{
-    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, UrlPath,
-    Whole, Word, Workers,
+    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Mode, Seconds, Switch, Text,
+    UrlPath, Whole, Word, Workers,
 };
-use super::list::{Many, Maybe, Networks, Pairs};
+use super::list::{Listening, Many, Maybe, Networks, Pairs};
 use super::value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
     ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,
@@ -62,8 +63,18 @@ settings! {
         /// Where to listen: HOST, HOST:PORT, `[IPV6]:PORT`, unix:PATH, unix:@ABSTRACT or `fd://N`; may be repeated.
         ///
         /// Port 0 lets the kernel choose. Without it: 127.0.0.1:8000, or 0.0.0.0:`$PORT` where PORT is set.
-        bind: Vec<Bind> as Many<Word<Bind>> = vec![Bind::Tcp { host: "127.0.0.1".to_owned(), port: 8000 }],
+        ///
+        /// Each may say what it speaks, whatever the settings for all say: `http://HOST:PORT`, `https://HOST:PORT`,
+        /// `uwsgi://HOST:PORT`, `tcp://HOST:PORT=SERVICE`, and before other addresses `uwsgi:unix:PATH` or `https:fd://N`. Options
+        /// follow as `?KEY=VALUE&KEY=VALUE`, their special characters as %XX: cert, key, client-ca, client-cert (none, optional,
+        /// required), proxy (off, v1, v2, auto). In the file the same may be a `[[bind]]` table: address, protocol, service
+        /// and the options.
+        bind: Vec<Bind> as Many<Listening> = vec![Bind::plain(Address::Tcp { host: "127.0.0.1".to_owned(), port: 8000 })],
             ["-b", "--bind"] ADDRESS, on_reload Rebind;
+
+        /// What is spoken where a bind does not say it: http or uwsgi.
+        protocol: Protocol as Word<Protocol> = Protocol::Http,
+            ["--protocol"] PROTOCOL, on_reload NewWorkers;
 
         /// Connections the kernel queues for each listener until a worker accepts them.
         ///
@@ -278,6 +289,20 @@ settings! {
     }
 
     section "Proxies" {
+        /// Whether connections may begin with a PROXY header that tells the client's address: off, v1, v2, or auto for either.
+        ///
+        /// For binds that do not say it (`proxy`); without a MODE it is auto. The address becomes the request's peer; whether
+        /// its forwarded headers are believed still goes by the proxy's own. What begins otherwise is served as it is, but
+        /// connections of TCP services must have a header.
+        proxy_protocol: ProxyProtocol as Mode<ProxyProtocol> = ProxyProtocol::Off,
+            ["--proxy-protocol"] MODE, on_reload NewWorkers;
+
+        /// Who may send PROXY headers: addresses and networks, comma separated; * is everybody.
+        ///
+        /// Peers of unix sockets always may. A header of somebody else ends the connection.
+        proxy_allow_ips: AllowList as Networks = AllowList::localhost(),
+            ["--proxy-allow-from", "--proxy-allow-ips"] NETWORKS, on_reload NewWorkers;
+
         /// Whose X-Forwarded-Proto and the like are believed: addresses and networks, comma separated; * is everybody.
         ///
         /// Peers of unix sockets always are. Without it: `$FORWARDED_ALLOW_IPS`, or this machine.

@@ -178,13 +178,8 @@ impl<A: App> HttpService<A> {
     }
 
     /// All connections being served.
-    pub(crate) fn connections(&self) -> &Connections {
+    pub(crate) fn connections(&self) -> &Rc<Connections> {
         &self.shared.connections
-    }
-
-    /// The same, to be kept.
-    pub(crate) fn connections_shared(&self) -> Rc<Connections> {
-        Rc::clone(&self.shared.connections)
     }
 
     /// Resolves when as many requests were answered as a worker of this configuration may (`max_requests`, and
@@ -233,7 +228,7 @@ impl<A: App> HttpService<A> {
     ) -> impl Future<Output = ()> + 'static {
         ends.drain = self.shared.connections.signal();
         let ends = Arc::new(ends);
-        let trusted = self.shared.forwarded.trusts(&ends.peer);
+        let trusted = self.shared.forwarded.trusts(ends.neighbour());
         let entry = self.shared.connections.enter(ends, refused);
         let wire = Rc::new(Wire::new(Rc::clone(&self.shared), entry, stream, trusted));
         let service = Service::new(Rc::clone(self), Rc::clone(&wire));

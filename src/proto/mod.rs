@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod guard;
 pub mod inlet;
+pub mod proxy;
 
 mod access;
 mod connections;
@@ -20,8 +21,10 @@ mod reply;
 mod service;
 mod upgrade;
 
+pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
 pub(crate) use self::io::Stream;
+pub(crate) use self::proxy::Proxies;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,117 @@
+//! From an accepted connection to who speaks on it: a task each, by what is spoken at its listener.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::accept::Take;
+use super::gate::{Permit, Spare};
+use crate::app::{Ends, Host};
+use crate::config::{Config, Speaks, Spoken};
+use crate::log::AccessSink;
+use crate::proto::{Connections, HttpService, Proxies, Stream};
+use crate::scoreboard::Row;
+
+/// All that a worker can speak.
+pub(super) struct Services<H: Host> {
+    host: Rc<H>,
+    config: Rc<Config>,
+    /// The connections of all of them, for the deadlines and the drain.
+    pub(super) connections: Rc<Connections>,
+    pub(super) http: Rc<HttpService<H::App>>,
+}
+
+impl<H: Host> Services<H> {
+    pub(super) fn new(
+        host: &Rc<H>,
+        app: H::App,
+        config: &Rc<Config>,
+        access: Option<Rc<AccessSink>>,
+        row: Row,
+    ) -> Rc<Self> {
+        let http = HttpService::new(app, config, access, row);
+        Rc::new(Self {
+            host: Rc::clone(host),
+            config: Rc::clone(config),
+            connections: Rc::clone(http.connections()),
+            http,
+        })
+    }
+
+    /// Who takes the connections of a listener where this is spoken.
+    pub(super) fn dispatcher(self: &Rc<Self>, spoken: &Rc<Spoken>) -> Dispatcher<H> {
+        let is_service = matches!(spoken.speaks, Speaks::Tcp(_));
+        let allowed = &self.config.proxy_allow_ips;
+        Dispatcher {
+            proxies: Proxies::new(spoken.proxy, allowed, is_service, &self.connections),
+            services: Rc::clone(self),
+            spoken: Rc::clone(spoken),
+        }
+    }
+
+    /// Serves a connection to its end, or refuses it where there is no room for it: what is spoken is reached.
+    async fn speak(&self, speaks: &Speaks, stream: Stream, ends: Ends, room: Room) {
+        match (speaks, room) {
+            (Speaks::Http, Room::There) => self.http.serve(stream, ends).await,
+            (Speaks::Http, Room::None) => self.http.refuse(stream, ends).await,
+            // The configuration has refused them.
+            (Speaks::Uwsgi | Speaks::Tcp(_), Room::There | Room::None) => drop(stream),
+        }
+    }
+}
+
+/// Whether there is room for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    There,
+    /// All that can be done is to say so.
+    None,
+}
+
+/// Where the connections of one listener go.
+pub(super) struct Dispatcher<H: Host> {
+    services: Rc<Services<H>>,
+    spoken: Rc<Spoken>,
+    proxies: Option<Rc<Proxies>>,
+}
+
+impl<H: Host> Dispatcher<H> {
+    /// Goes through the layers of a connection, down to what is spoken in them. It ends with `right`.
+    fn descend(&self, stream: Stream, ends: Ends, room: Room, right: impl Sized + 'static) {
+        let services = Rc::clone(&self.services);
+        let spoken = Rc::clone(&self.spoken);
+        let proxies = self.proxies.clone();
+        self.services.host.spawn(async move {
+            let ends = match proxies {
+                Some(proxies) => proxies.meet(&stream, ends, room == Room::None).await,
+                None => Some(ends),
+            };
+            if let Some(ends) = ends {
+                services.speak(&spoken.speaks, stream, ends, room).await;
+            }
+            drop(right);
+        });
+    }
+}
+
+impl<H: Host> Take for Dispatcher<H> {
+    fn take(&self, stream: Stream, ends: Ends, permit: Permit) {
+        // Most connections: nothing is around their HTTP, and nothing is paid for what could be.
+        if self.proxies.is_none() && self.spoken.speaks == Speaks::Http {
+            let connection = self.services.http.serve(stream, ends);
+            self.services.host.spawn(async move {
+                connection.await;
+                drop(permit);
+            });
+        } else {
+            self.descend(stream, ends, Room::There, permit);
+        }
+    }
+
+    fn refuse(&self, stream: Stream, ends: Ends, spare: Spare) {
+        self.descend(stream, ends, Room::None, spare);
+    }
+
+    fn shed(&self, most: usize, now: Instant) -> usize {
+        self.services.connections.shed(most, now)
+    }
+}
