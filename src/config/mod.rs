@@ -17,6 +17,7 @@ mod merge;
 mod raw;
 mod script;
 mod settings;
+mod tls;
 mod value;
 
 pub use bind::Bind;
@@ -24,6 +25,7 @@ pub use declare::{Reload, Setting};
 pub use kind::Form;
 pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
+pub use tls::{ClientCert, CipherList, SUITES, Suite, TlsVersion, TlsWatch};
 pub use value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
     ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,

@@ -2,7 +2,7 @@
 //!
 //! The way of a request: [`io`] reads it, the [`guard`] passes it or refuses it, hyper parses it, [`service`] makes it
 //! what apps see and calls the app, [`reply`] watches over the answer, [`access`] logs it. [`connections`] keeps the
-//! deadlines of all; [`upgrade`] is the way out of HTTP.
+//! deadlines of all; [`upgrade`] is the way out of HTTP. TLS, where there is any, comes before all that.
 
 pub mod bench;
 pub mod guard;
@@ -18,10 +18,15 @@ mod line;
 mod page;
 mod reply;
 mod service;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrade;
 
 pub(crate) use self::http::HttpService;
-pub(crate) use self::io::Stream;
+pub(crate) use self::stream::Stream;
+#[cfg(feature = "tls")]
+pub(crate) use self::tls::{Handshakes, Port};
 
 #[cfg(test)]
 mod tests;
