@@ -1,19 +1,20 @@
 //! What passes between the master and one worker: orders down, reports up, one byte each on a socket pair whose end
-//! of file tells either that the other is gone; with one of the orders comes a listening socket. And the context a worker
-//! is born with.
+//! of file tells either that the other is gone; with one of the orders comes a listening socket, and which of the
+//! configuration's listeners it belongs to. And the context a worker is born with.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use crate::code_files::CodeFiles;
-use crate::config::Config;
+use crate::config::{Config, Spoken};
 use crate::heartbeat::Heartbeat;
 use crate::hooks::{self, Hooks};
 use crate::last_words::LastWords;
 use crate::listener::Listener;
 use crate::os::privilege::Identity;
 use crate::scoreboard::Row;
+use crate::tls::{Files, TicketKeys};
 
 /// A worker's place: 0 to N-1, kept by its successors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,8 +45,10 @@ pub(crate) enum Order {
     Retire,
     /// The server is about to end: each answer is the last of its connection, and says so; go on accepting.
     Announce,
-    /// Accept from the socket that comes with this, too.
+    /// Accept from the socket that comes with this, too. Two bytes follow: the number of its listener.
     Adopt,
+    /// New handshakes have the files of TLS that come with this.
+    Certify,
     /// Exit at once.
     Quit,
     /// Reopen the log files.
@@ -53,6 +56,17 @@ pub(crate) enum Order {
 }
 
 impl Order {
+    /// [`Adopt`](Self::Adopt) with all that goes with it, for a socket of the listener number `place`.
+    pub(crate) const fn adopt(place: u16) -> [u8; 3] {
+        let [high, low] = place.to_be_bytes();
+        [Self::Adopt.byte(), high, low]
+    }
+
+    /// The number of the listener.
+    pub(crate) const fn place(bytes: [u8; 2]) -> u16 {
+        u16::from_be_bytes(bytes)
+    }
+
     /// Its byte on the wire.
     pub(crate) const fn byte(self) -> u8 {
         match self {
@@ -60,6 +74,7 @@ impl Order {
             Self::Retire => b'T',
             Self::Announce => b'N',
             Self::Adopt => b'A',
+            Self::Certify => b'C',
             Self::Quit => b'Q',
             Self::Reopen => b'R',
         }
@@ -72,6 +87,7 @@ impl Order {
             b'T' => Some(Self::Retire),
             b'N' => Some(Self::Announce),
             b'A' => Some(Self::Adopt),
+            b'C' => Some(Self::Certify),
             b'Q' => Some(Self::Quit),
             b'R' => Some(Self::Reopen),
             _ => None,
@@ -115,6 +131,8 @@ pub(crate) enum Report {
     Adopted,
     /// It cannot accept from that one.
     Refused,
+    /// It could not take new files of TLS.
+    Behind,
 }
 
 impl Report {
@@ -129,6 +147,7 @@ impl Report {
             Self::Code => b'c',
             Self::Adopted => b'o',
             Self::Refused => b'f',
+            Self::Behind => b'b',
         }
     }
 
@@ -143,6 +162,7 @@ impl Report {
             b'c' => Some(Self::Code),
             b'o' => Some(Self::Adopted),
             b'f' => Some(Self::Refused),
+            b'b' => Some(Self::Behind),
             _ => None,
         }
     }
@@ -161,6 +181,12 @@ pub struct WorkerContext {
     pub interface: Option<Interface>,
     /// What to accept from.
     pub(crate) listeners: Vec<Listener>,
+    /// What is spoken at each of the configuration's listeners.
+    pub(crate) spoken: Vec<Rc<Spoken>>,
+    /// What the files of TLS hold.
+    pub(crate) tls_files: Rc<Files>,
+    /// The keys of TLS session tickets, in shared memory.
+    pub(crate) ticket_keys: TicketKeys,
     /// The worker's end of the socket pair.
     pub(crate) channel: OwnedFd,
     /// The file it touches.

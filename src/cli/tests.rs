@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::config::{
-    AllowList, AppPath, Bind, Evaluated, HOOKS, Place, Script, Verdict, WorkerClass,
+    Address, AllowList, AppPath, Bind, Evaluated, HOOKS, Place, Script, Verdict, WorkerClass,
 };
 
 mod gunicorn;
@@ -127,11 +127,11 @@ fn lists_accumulate_within_a_source_and_replace_between_sources() {
 
 #[test]
 fn gunicorns_variable_counts_where_ours_is_not() {
-    let start = Start::new().env("GUNICORN_CMD_ARGS", "--workers 5 --certfile=x");
+    let start = Start::new().env("GUNICORN_CMD_ARGS", "--workers 5 --paste=x");
     assert_eq!(
         start.mistakes(&["app"]),
         [
-            "GUNICORN_CMD_ARGS --certfile: is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips"
+            "GUNICORN_CMD_ARGS --paste: is not here: PasteDeploy files are not read; name a callable, such as MODULE:CALLABLE"
         ]
     );
     let start = Start::new().env("GUNICORN_CMD_ARGS", "--workers 5");
@@ -164,13 +164,44 @@ fn platform_variables_change_defaults_where_they_are_not_empty() {
     let config = start.config(&["app"]);
     assert_eq!(
         config.bind,
-        [Bind::Tcp {
+        [Bind::plain(Address::Tcp {
             host: "0.0.0.0".to_owned(),
             port: 5000
-        }]
+        })]
     );
     assert_eq!(config.workers.least, 1);
     assert_eq!(config.forwarded_allow_ips, AllowList::Everybody);
+}
+
+#[test]
+fn binds_say_what_they_speak_in_the_file_and_on_the_command_line() {
+    let start = Start::new().file(
+        "workers = 1\n\n[[bind]]\naddress = \":1\"\n\n[[bind]]\naddress = \"[::]:2\"\nprotocol = \"http\"\nproxy = \"v2\"\n",
+    );
+    let shown =
+        |config: &Config| -> Vec<_> { config.bind.iter().map(ToString::to_string).collect() };
+    let config = start.config(&["app"]);
+    assert_eq!(shown(&config), ["0.0.0.0:1", "http://[::]:2?proxy=v2"]);
+    let config = start.config(&["app", "-b", ":3,http:unix:s?proxy=v1", "-b", "tcp://:4"]);
+    assert_eq!(
+        shown(&config),
+        ["0.0.0.0:3", "http:unix:s?proxy=v1", "0.0.0.0:4"]
+    );
+    let words = ["app", "-b", ":1", "-b", "http://:1", "-b", "https://:2"];
+    assert_eq!(
+        Start::new().mistakes(&words),
+        [
+            "--bind: \"0.0.0.0:1\": is there twice",
+            "--bind: \"https://0.0.0.0:2\": has no certificate: say ?cert=FILE&key=FILE, or --certfile for all"
+        ]
+    );
+    let start = Start::new().file("[[bind]]\naddress = \":1\"\nworkers = 2\n");
+    assert_eq!(
+        start.mistakes(&["app"]),
+        [
+            "rgun.toml:1: bind = an array: \":1\": \"workers\" is a setting for all binds: in the file it stands before the first [[bind]]"
+        ]
+    );
 }
 
 #[test]
@@ -183,8 +214,8 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
     let words = [
         "-w",
         "0",
-        "--certfile",
-        "c.pem",
+        "--paste",
+        "c.ini",
         "-b",
         ":1",
         "-b",
@@ -202,7 +233,7 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
             "rgun.toml:5: \"server\" is no setting; settings stand at the top of the file, in no table".to_owned(),
             "RGUN_BACKLOG: \"-1\": must be a whole number from 1 to 2147483647".to_owned(),
             "RGUN_CMD_ARGS --keep-alive: \"never\": must be seconds from 0 up, or with a unit: 30, 0.5, 500ms, 2m, 1h (at most a year)".to_owned(),
-            "--certfile: is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips".to_owned(),
+            "--paste: is not here: PasteDeploy files are not read; name a callable, such as MODULE:CALLABLE".to_owned(),
             "--workers: \"0\": must be a whole number from 1 to 1024, or auto, or MIN..MAX of these".to_owned(),
             "No application module specified.".to_owned(),
             "--bind: \"0.0.0.0:1\": is there twice".to_owned(),

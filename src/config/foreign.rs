@@ -223,10 +223,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         "\"127.0.0.1,::1\"",
         PROXY,
     ),
-    but(
-        Verdict::Refused,
-        noted("protocol", &["--protocol"], Takes::Value, "\"http\"", UWSGI),
-    ),
     noted(
         "uwsgi_allow_ips",
         &["--uwsgi-allow-from"],
@@ -517,7 +513,6 @@ mod tests {
         for (name, value) in [
             ("proxy_protocol", Item::Bool(false)),
             ("proxy_protocol", text("OFF")),
-            ("protocol", text("HTTP")),
             ("spew", text("False")),
             ("syslog", Item::Bool(false)),
             ("http_protocols", Item::List(vec![text("h1")])),
@@ -533,7 +528,6 @@ mod tests {
     fn what_the_service_needs_is_refused_and_the_rest_noted() {
         for (name, value) in [
             ("proxy_protocol", Item::Bool(true)),
-            ("protocol", text("uwsgi")),
             ("http_protocols", text("h2")),
             ("http2_cleartext", text("prior-knowledge")),
             ("dirty_apps", Item::List(vec![text("a:B")])),

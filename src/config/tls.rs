@@ -279,33 +279,3 @@ mod tests {
         assert!(told.unwrap_err().contains("did you mean"));
     }
 }
-/// TEMPORARY until binds-frame
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ClientCert {
-    /// Nothing (0).
-    Off,
-    /// One that is valid, or none (1).
-    Optional,
-    /// One that is valid (2).
-    Required,
-}
-impl fmt::Display for ClientCert {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Off => "none",
-            Self::Optional => "optional",
-            Self::Required => "required",
-        })
-    }
-}
-impl FromStr for ClientCert {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "none" | "0" => Ok(Self::Off),
-            "optional" | "1" => Ok(Self::Optional),
-            "required" | "2" => Ok(Self::Required),
-            _ => Err("x".to_owned()),
-        }
-    }
-}

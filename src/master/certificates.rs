@@ -42,8 +42,9 @@ impl Certificates {
     /// # Errors
     /// All that is wrong, for the log.
     pub(crate) fn read(config: &Config) -> Result<Self, Vec<String>> {
-        let specs = Spec::all(config).map_err(|error| vec![error])?;
-        let files = good(&specs)?;
+        let specs = Spec::all(config);
+        let files = present(&specs)?;
+        check(&specs, &files)?;
         Ok(Self {
             specs,
             files: Rc::new(files),
@@ -51,14 +52,21 @@ impl Certificates {
     }
 }
 
-/// The files of `specs` as they are now, if TLS can be served with them.
-fn good(specs: &[Spec]) -> Result<Files, Vec<String>> {
-    let told = |errors: Vec<tls::TlsError>| errors.iter().map(|error| chain(error)).collect();
-    let files = Files::read(specs).map_err(told)?;
-    for note in tls::check(specs, &files).map_err(told)? {
+/// The files of `specs` as they are now.
+fn present(specs: &[Spec]) -> Result<Files, Vec<String>> {
+    Files::read(specs).map_err(told)
+}
+
+/// Sees whether TLS can be served with them.
+fn check(specs: &[Spec], files: &Files) -> Result<(), Vec<String>> {
+    for note in tls::check(specs, files).map_err(told)? {
         tracing::warn!("{note}");
     }
-    Ok(files)
+    Ok(())
+}
+
+fn told(errors: Vec<tls::TlsError>) -> Vec<String> {
+    errors.iter().map(|error| chain(error)).collect()
 }
 
 /// Sees that files have changed.
@@ -235,8 +243,12 @@ impl Master {
 
 /// What the files hold now, where that is not what it was and serves.
 fn good_if_new(certificates: &Certificates) -> Result<Option<Files>, Vec<String>> {
-    let files = good(&certificates.specs)?;
-    Ok((files != *certificates.files).then_some(files))
+    let files = present(&certificates.specs)?;
+    if files == *certificates.files {
+        return Ok(None);
+    }
+    check(&certificates.specs, &files)?;
+    Ok(Some(files))
 }
 
 /// In memory that no other process can open by a name.

@@ -67,6 +67,8 @@ pub(crate) struct Child {
     pub(crate) adopting: VecDeque<SocketId>,
     /// It could not take one that it was given.
     pub(crate) refuses: bool,
+    /// It is to be sent the files of TLS.
+    pub(crate) is_behind: bool,
     heartbeat: Heartbeat,
     last_words: LastWords,
     code: Option<CodeFiles>,
@@ -113,6 +115,7 @@ impl Child {
             serves,
             adopting: VecDeque::new(),
             refuses: false,
+            is_behind: false,
             heartbeat,
             last_words,
             code,
@@ -145,7 +148,7 @@ impl Child {
             Order::Quit => Some(Signal::SIGQUIT),
             Order::Reopen => Some(Signal::SIGUSR1),
             // There is none that means it.
-            Order::Announce | Order::Adopt => None,
+            Order::Announce | Order::Adopt | Order::Certify => None,
         };
         if !sent && let Some(signal) = signal {
             self.signal(signal);
@@ -160,17 +163,27 @@ impl Child {
         }
     }
 
-    /// Gives it a socket that it is to accept from too; false where its channel takes nothing now.
-    pub(crate) fn give(&mut self, id: SocketId, socket: BorrowedFd<'_>) -> bool {
-        let byte = [Order::Adopt.byte()];
+    /// Gives it a socket of its configuration's listener number `place` that it is to accept from too; false where its channel
+    /// takes nothing now.
+    pub(crate) fn give(&mut self, id: SocketId, place: u16, socket: BorrowedFd<'_>) -> bool {
+        let words = Order::adopt(place);
         let given = self
             .channel
             .as_ref()
-            .is_some_and(|channel| fds::send(channel.as_fd(), &byte, socket).is_ok());
+            .is_some_and(|channel| fds::send(channel.as_fd(), &words, socket).is_ok());
         if given {
             self.adopting.push_back(id);
         }
         given
+    }
+
+    /// Sends it new files of TLS; false where its channel takes nothing now.
+    pub(crate) fn certify(&self, letter: BorrowedFd<'_>) -> bool {
+        let byte = [Order::Certify.byte()];
+        // Who has closed its end needs no more.
+        self.channel
+            .as_ref()
+            .is_none_or(|channel| fds::send(channel.as_fd(), &byte, letter).is_ok())
     }
 
     /// Told to leave at once; killed at `until`.
@@ -342,7 +355,8 @@ impl Children {
                 | Report::Is(_)
                 | Report::Code
                 | Report::Adopted
-                | Report::Refused,
+                | Report::Refused
+                | Report::Behind,
                 life,
             ) => life,
         };
@@ -353,6 +367,7 @@ impl Children {
                 child.refuses = true;
             }
             Report::Spent => child.spent = true,
+            Report::Behind => child.is_behind = true,
             Report::Ready | Report::Draining | Report::Is(_) | Report::Code => {}
         }
         Some(child)

@@ -4,14 +4,16 @@
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::Master;
+use super::certificates::Certificates;
 use super::plan::{Strategy, Wanted};
 use super::scale::Range;
 use super::upgrade::Standing;
 use crate::channel::{Generation, Interface};
 use crate::config::{Bind, Config, ReloadStrategy};
-use crate::listener::{BindError, Bound, Options};
+use crate::listener::{BindError, Bound, Options, Site};
 use crate::os::privilege::Identity;
 use crate::os::process::set_title;
 
@@ -22,6 +24,8 @@ pub(crate) struct Edition {
     pub(crate) config: Rc<Config>,
     pub(crate) bound: Vec<Bound>,
     pub(crate) identity: Identity,
+    /// What it needs for TLS.
+    pub(crate) certificates: Certificates,
     /// How many workers of it are wanted.
     pub(crate) workers: u16,
     /// Between how many there may be.
@@ -46,6 +50,7 @@ impl Edition {
         generation: Generation,
     ) -> Result<Self, Vec<String>> {
         let identity = identity(&config).map_err(|error| vec![error])?;
+        let certificates = Certificates::read(&config)?;
         let range = Range::new(config.workers);
         let workers = if range.is_open() {
             // The load does not change with the configuration.
@@ -57,10 +62,18 @@ impl Edition {
         let mut bound = Vec::new();
         let mut mistakes = Vec::new();
         let binds: &[Bind] = if self.of_manager { &[] } else { &config.bind };
+        // Each is found once: where the kernel chooses the port, one bind is like another.
+        let mut left: Vec<&Bound> = self.bound.iter().collect();
+        // Whether the kernel shares a port cannot be changed on a socket that listens.
+        if self.config.reuse_port != config.reuse_port {
+            left.clear();
+        }
         for bind in binds {
-            let opened = match self.find(bind, &config) {
-                Some(same) => Ok(same.share()),
-                None => Bound::open(bind, &options).map_err(|error| told(&error)),
+            let site = Site::new(bind, &config);
+            let same = |bound: &&Bound| *bound.address() == site.address;
+            let opened = match left.iter().position(same) {
+                Some(place) => Ok(left.remove(place).share(&site.spoken)),
+                None => Bound::open(&site, &options).map_err(|error| told(&error)),
             };
             match opened {
                 Ok(one) => bound.push(one),
@@ -68,16 +81,13 @@ impl Edition {
             }
         }
         if !mistakes.is_empty() {
-            let fresh = bound
-                .iter()
-                .filter(|bound| self.find(bound.bind(), &config).is_none());
-            fresh.for_each(Bound::remove_path);
+            self.remove_paths_only_in(&bound);
             return Err(mistakes);
         }
         // What a socket manager gave is not in the configuration and stays.
         if self.of_manager {
             for given in &self.bound {
-                bound.push(given.share());
+                bound.push(given.share(&given.spoken_under(&config)));
             }
         }
         Ok(Self {
@@ -87,6 +97,7 @@ impl Edition {
             config: Rc::new(config),
             bound,
             of_manager: self.of_manager,
+            certificates,
             identity,
             proven: false,
             interface: None,
@@ -124,19 +135,16 @@ impl Edition {
 
     /// Removes the paths of unix sockets that `next` does not use.
     pub(crate) fn remove_paths_not_in(&self, next: &Self) {
-        for bound in &self.bound {
-            if next.bound.iter().all(|other| other.url() != bound.url()) {
+        next.remove_paths_only_in(&self.bound);
+    }
+
+    /// Removes the paths of those of `bound` that this edition does not use.
+    fn remove_paths_only_in(&self, bound: &[Bound]) {
+        for bound in bound {
+            if self.bound.iter().all(|other| other.name() != bound.name()) {
                 bound.remove_path();
             }
         }
-    }
-
-    fn find(&self, bind: &Bind, config: &Config) -> Option<&Bound> {
-        // Whether the kernel shares a port cannot be changed on a socket that listens.
-        let same_way = self.config.reuse_port == config.reuse_port;
-        self.bound
-            .iter()
-            .find(|bound| bound.bind() == bind && same_way)
     }
 }
 
@@ -175,6 +183,7 @@ impl Master {
                 self.respawn.forget();
                 let (before, workers) = (self.current.workers, edition.workers);
                 self.coming = Some(edition);
+                self.watch_certificates(Instant::now());
                 if before == 0 {
                     // After WINCH there is no generation to go on with.
                     self.commit_reload();
@@ -205,6 +214,10 @@ impl Master {
             tracing::info!("Listening at: {} ({})", urls.join(","), std::process::id());
         }
         tracing::debug!("generation {} took over", self.current.generation);
+        let now = Instant::now();
+        self.ticket_keys
+            .live(self.current.config.tls_session_lifetime, now);
+        self.watch_certificates(now);
         set_title(&self.title("master"));
     }
 
@@ -216,6 +229,7 @@ impl Master {
         };
         tracing::error!("Reload abandoned ({why}): the workers from before go on.");
         edition.remove_paths_not_in(&self.current);
+        self.watch_certificates(Instant::now());
         let before = &self.current.config;
         if let Err(error) = crate::log::reconfigure(&before.errorlog, before.loglevel) {
             tracing::error!(

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Master;
+use super::certificates::Lookout;
 use super::children::Child;
 use super::plan::{Goal, Step, plan};
 use super::reload::Edition;
@@ -16,6 +17,7 @@ use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::Worker;
 use crate::last_words::LastWords;
+use crate::listener::Bound;
 use crate::os::fork::{Side, exit_now, fork};
 use crate::os::process::set_title;
 use crate::scoreboard::Row;
@@ -136,6 +138,7 @@ impl Master {
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
         let (mut serves, mut listeners) = (Vec::new(), Vec::new());
+        let spoken = edition.bound.iter().map(Bound::spoken).cloned().collect();
         for bound in &edition.bound {
             for (id, listener) in bound.for_slot(slot.0.into(), edition.workers.into())? {
                 serves.push(id);
@@ -148,6 +151,9 @@ impl Master {
             config: Rc::clone(&edition.config),
             interface: edition.interface,
             listeners,
+            spoken,
+            tls_files: Rc::clone(&edition.certificates.files),
+            ticket_keys: self.ticket_keys.clone(),
             channel: OwnedFd::from(theirs),
             heartbeat: heartbeat.share()?,
             last_words: Some(last_words.share()?),
@@ -194,6 +200,7 @@ impl Master {
     fn become_worker(&mut self, context: WorkerContext) -> ! {
         self.children.forget();
         self.watcher = None;
+        self.lookout = Lookout::default();
         self.upgrade.forget();
         self.current.bound.clear();
         self.coming = None;

@@ -179,14 +179,15 @@ impl<A: App> HttpService<A> {
         })
     }
 
-    /// All connections being served.
-    pub(crate) fn connections(&self) -> &Connections {
-        &self.shared.connections
+    /// What is shared by all connections.
+    #[cfg(feature = "tls")]
+    pub(super) const fn shared(&self) -> &Rc<Shared> {
+        &self.shared
     }
 
-    /// The same, to be kept.
-    pub(crate) fn connections_shared(&self) -> Rc<Connections> {
-        Rc::clone(&self.shared.connections)
+    /// All connections being served.
+    pub(crate) fn connections(&self) -> &Rc<Connections> {
+        &self.shared.connections
     }
 
     /// Resolves when as many requests were answered as a worker of this configuration may (`max_requests`, and

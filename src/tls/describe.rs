@@ -5,6 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
+/// Who has less time than this, in seconds, may have forgotten to renew it: those that are renewed by themselves have more.
+const SOON: u64 = 5 * 86_400;
+
 /// The facts of a certificate that people and apps ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Described {
@@ -48,14 +51,11 @@ impl Described {
             Some(format!("it has expired on {}", date(until)))
         } else if now < from {
             Some(format!("it is not good before {}", date(from)))
+        } else if until - now < SOON {
+            Some(format!("it expires on {}", date(until)))
         } else {
             None
         }
-    }
-
-    /// The last day on which it is good.
-    pub(crate) fn until(&self) -> String {
-        date(self.valid.1)
     }
 }
 
@@ -91,11 +91,12 @@ mod tests {
         assert_eq!(told.subject, "CN=alice,O=Ex\\, Inc.,C=DE");
         assert_eq!(told.issuer, told.subject);
         assert_eq!(told.serial, "0AFF");
-        assert_eq!(told.until(), "2021-01-01 00:00 UTC");
         let problem =
             |seconds| told.problem(UNIX_EPOCH + std::time::Duration::from_secs(seconds));
         assert!(problem(0).unwrap().contains("not good before 2020-01-01"));
         assert_eq!(problem(1_590_000_000), None);
+        let soon = problem(1_609_459_200 - 86_400).unwrap();
+        assert!(soon.contains("expires on 2021-01-01 00:00 UTC"), "{soon}");
         assert!(
             problem(1_700_000_000)
                 .unwrap()

@@ -37,10 +37,11 @@ pub(super) fn private_key(
     path: &Path,
     text: &[u8],
 ) -> Result<PrivateKeyDer<'static>, TlsError> {
+    if is_encrypted(text) {
+        return Err(encrypted(path));
+    }
     match PrivateKeyDer::from_pem_slice(text) {
-        Ok(_) if is_encrypted(text) => Err(encrypted(path)),
         Ok(key) => Ok(key),
-        Err(pem::Error::NoItemsFound) if is_encrypted(text) => Err(encrypted(path)),
         Err(pem::Error::NoItemsFound) => Err(TlsError::unusable(
             Role::Key,
             path,

@@ -113,7 +113,7 @@ impl Key {
 }
 
 /// The master's hold of the keys: it makes new ones.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TicketKeys {
     shared: Shared,
     /// How long a ticket is good for, at least; no tickets where it is zero.

@@ -22,11 +22,11 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::connections::{Connections, Entry, Peer, Phase, Watch};
-use super::http::{self, Shared};
+use super::http::{self, HttpService, Shared};
 use super::io::Wire;
 use super::page;
 use super::stream::Stream;
-use crate::app::{ClientIdentity, Ends, Tls};
+use crate::app::{App, ClientIdentity, Ends, Tls};
 use crate::config::SUITES;
 use crate::tls::{Described, Server};
 use secure::Raw;
@@ -119,21 +119,34 @@ enum Outcome {
     Silent,
 }
 
-/// Shakes hands on a connection; the stream of what is spoken within. `None` if that did not come to be, of which the
-/// client and the log have been told.
-///
-/// *Cancel safety*: dropping the future cuts the connection.
-pub(super) async fn shake_hands(
+impl<A: App> HttpService<A> {
+    /// Shakes hands on a connection by TLS: the stream within, with what is known of it. `None` if there is none; who is to
+    /// know has been told.
+    ///
+    /// *Cancel safety*: dropping the future cuts the connection.
+    pub(crate) async fn secure(
+        &self,
+        stream: Stream,
+        mut ends: Ends,
+        port: Rc<Port>,
+        refused: bool,
+    ) -> Option<(Stream, Ends)> {
+        let stream = shake_hands(stream, &mut ends, &port, self.shared(), refused).await?;
+        Some((stream, ends))
+    }
+}
+
+async fn shake_hands(
     stream: Stream,
     ends: &mut Ends,
-    port: Rc<Port>,
+    port: &Port,
     shared: &Rc<Shared>,
     refused: bool,
 ) -> Option<Stream> {
     let connections = &shared.connections;
     let entry = connections.enter(Arc::new(ends.clone()), refused);
     entry.watch().enter(Phase::Greeting);
-    let outcome = attempt(stream, &port, connections, entry.watch()).await;
+    let outcome = attempt(stream, port, connections, entry.watch()).await;
     let peer = Peer(&ends.peer);
     match outcome {
         Outcome::Done(secure) => {
