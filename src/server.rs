@@ -18,7 +18,8 @@ use crate::error::Exit;
 use crate::hooks;
 use crate::listener::{BindError, Bound, Inherited, Options, Site};
 use crate::master::{
-    self, Certificates, Command, Edition, FDS, Master, OldMaster, PARENT, Pidfile, PidfileError, READY, Setup,
+    self, Certificates, Command, Edition, FDS, Master, OldMaster, PARENT, Pidfile,
+    PidfileError, READY, Setup,
 };
 use crate::os::fork::{Hooks, Side, exit_now, fork};
 use crate::os::process::unset_env;

@@ -28,8 +28,8 @@ pub use crate::drain::{Departure, Drain};
 pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
 pub use line::Line;
-pub use tls::{ClientIdentity, Tls, pem};
 pub(crate) use line::{Client, Connection, Forsaken};
+pub use tls::{ClientIdentity, Tls, pem};
 
 /// The two ends of a connection.
 #[derive(Clone, Debug)]

@@ -212,16 +212,7 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
         .env("RGUN_BACKLOG", "-1")
         .env("RGUN_CMD_ARGS", "--keep-alive never");
     let words = [
-        "-w",
-        "0",
-        "--paste",
-        "c.ini",
-        "-b",
-        ":1",
-        "-b",
-        ":1",
-        "--chdir",
-        "nowhere",
+        "-w", "0", "--paste", "c.ini", "-b", ":1", "-b", ":1", "--chdir", "nowhere",
     ];
     assert_eq!(
         start.mistakes(&words),

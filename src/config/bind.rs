@@ -11,10 +11,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{Config, TlsVersion};
 use super::address::Address;
 use super::raw::{Item, scalar};
 use super::value::{did_you_mean, nearest};
+use super::{Config, TlsVersion};
 use options::{KEYS, Key};
 use text::{Scheme, decoded, encoded, split};
 

@@ -107,7 +107,10 @@ impl Check<'_> {
             .iter()
             .any(|bind| bind.spoken(config).tls.is_some());
         if config.certfile.is_none() && config.keyfile.is_some() {
-            self.blame("keyfile", "is the key of a certfile, which is not there".to_owned());
+            self.blame(
+                "keyfile",
+                "is the key of a certfile, which is not there".to_owned(),
+            );
         } else if config.cert_reqs != ClientCert::Off && !served {
             let problem = "asks clients for certificates, and there is no TLS: no certfile, and no https:// bind";
             self.blame("cert_reqs", problem.to_owned());
@@ -185,7 +188,9 @@ fn unfit(tls: &TlsOptions) -> Option<&'static str> {
     } else if tls.certs.is_empty() {
         Some("has no certificate: say ?cert=FILE&key=FILE, or --certfile for all")
     } else if asks && tls.client_ca.is_none() {
-        Some("asks clients for certificates: say by which authorities they are checked, client-ca=FILE or --ca-certs")
+        Some(
+            "asks clients for certificates: say by which authorities they are checked, client-ca=FILE or --ca-certs",
+        )
     } else {
         None
     }

@@ -155,8 +155,7 @@ const STRICT: &str = "does nothing: requests are read strictly by RFC 9112";
 const PROXY: &str = "is not here yet: the PROXY protocol is not read; use X-Forwarded headers and --forwarded-allow-ips";
 const UWSGI: &str =
     "is not here yet: the uwsgi protocol is not served; let the proxy speak HTTP";
-const SSL_VERSION: &str =
-    "does nothing, as in Gunicorn since 21: use --tls-min-version";
+const SSL_VERSION: &str = "does nothing, as in Gunicorn since 21: use --tls-min-version";
 const HANDSHAKE: &str = "is so: a connection is TLS from its first byte on";
 const HTTP2: &str = "is not here yet: HTTP/2 is not served; let a proxy speak it to clients";
 const SYSLOG: &str = "is not here yet: log to standard error (--error-logfile -) and let the system's log collect it";

@@ -7,8 +7,8 @@ use super::address::Address;
 use super::bind::{Bind, ClientCert, Protocol};
 use super::declare::{Reload, Setting, settings};
 use super::kind::{
-    Account, App, Bytes, Code, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, UrlPath,
-    Whole, Word, Workers,
+    Account, App, Bytes, Code, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text,
+    UrlPath, Whole, Word, Workers,
 };
 use super::list::{Listening, Many, Maybe, Networks, Pairs};
 use super::tls::{CipherList, TlsVersion, TlsWatch};

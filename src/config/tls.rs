@@ -132,8 +132,16 @@ impl Suite {
             return true;
         }
         word.split('+').all(|class| match class {
-            "ALL" | "DEFAULT" | "COMPLEMENTOFDEFAULT" | "HIGH" | "ECDHE" | "EECDH"
-            | "kECDHE" | "kEECDH" | "ECDH" | "TLSv1.2" => class != "COMPLEMENTOFDEFAULT",
+            "ALL"
+            | "DEFAULT"
+            | "COMPLEMENTOFDEFAULT"
+            | "HIGH"
+            | "ECDHE"
+            | "EECDH"
+            | "kECDHE"
+            | "kEECDH"
+            | "ECDH"
+            | "TLSv1.2" => class != "COMPLEMENTOFDEFAULT",
             "aECDSA" => self.classes.contains(&"ECDSA"),
             "aRSA" => self.classes.contains(&"RSA"),
             class => class != "RSA" && self.classes.contains(&class),

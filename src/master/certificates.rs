@@ -54,18 +54,18 @@ impl Certificates {
 
 /// The files of `specs` as they are now.
 fn present(specs: &[Spec]) -> Result<Files, Vec<String>> {
-    Files::read(specs).map_err(told)
+    Files::read(specs).map_err(|errors| told(&errors))
 }
 
 /// Sees whether TLS can be served with them.
 fn check(specs: &[Spec], files: &Files) -> Result<(), Vec<String>> {
-    for note in tls::check(specs, files).map_err(told)? {
+    for note in tls::check(specs, files).map_err(|errors| told(&errors))? {
         tracing::warn!("{note}");
     }
     Ok(())
 }
 
-fn told(errors: Vec<tls::TlsError>) -> Vec<String> {
+fn told(errors: &[tls::TlsError]) -> Vec<String> {
     errors.iter().map(|error| chain(error)).collect()
 }
 

@@ -158,8 +158,9 @@ mod tests {
     #[test]
     fn the_scheme_is_what_the_fields_agree_on() {
         let forwarded = forwarded(HeaderMapping::Drop);
-        let scheme =
-            |fields: &[(&'static str, &'static str)]| forwarded.scheme(&headers(fields), Scheme::Http);
+        let scheme = |fields: &[(&'static str, &'static str)]| {
+            forwarded.scheme(&headers(fields), Scheme::Http)
+        };
         assert_eq!(scheme(&[]), Ok(Scheme::Http));
         let inside = |fields: &[(&'static str, &'static str)]| {
             forwarded.scheme(&headers(fields), Scheme::Https)

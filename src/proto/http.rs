@@ -341,7 +341,11 @@ async fn close(wire: &Wire) {
     if wire.must_linger() && !watch.is_shed() {
         linger(wire).await;
     } else {
-        poll_fn(|cx| Poll::Ready(wire.say_goodbye(cx))).await;
+        poll_fn(|cx| {
+            wire.say_goodbye(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 

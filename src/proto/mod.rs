@@ -15,21 +15,21 @@ mod http;
 mod io;
 mod late;
 mod line;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod page;
 mod reply;
 mod service;
 mod stream;
-#[cfg(not(feature = "tls"))]
-mod no_tls;
 #[cfg(feature = "tls")]
 mod tls;
 mod upgrade;
 
 pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
-pub(crate) use self::stream::Stream;
 #[cfg(not(feature = "tls"))]
 pub(crate) use self::no_tls::Port;
+pub(crate) use self::stream::Stream;
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::{Handshakes, Port};
 

@@ -35,7 +35,7 @@ impl Described {
         Some(Self {
             subject: certificate.subject.to_string(),
             issuer: certificate.issuer.to_string(),
-            serial: serial.iter().map(|byte| format!("{byte:02X}")).collect(),
+            serial: hex(serial),
             valid: (
                 validity.not_before.to_unix_duration().as_secs(),
                 validity.not_after.to_unix_duration().as_secs(),
@@ -57,6 +57,14 @@ impl Described {
             None
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
 }
 
 fn date(second: u64) -> String {

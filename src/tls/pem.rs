@@ -61,8 +61,7 @@ fn encrypted(path: &Path) -> TlsError {
 
 /// PKCS #8 says it in the label, older ones in a header line (RFC 1421).
 fn is_encrypted(text: &[u8]) -> bool {
-    has(text, b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-        || has(text, b"Proc-Type: 4,ENCRYPTED")
+    has(text, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(text, b"Proc-Type: 4,ENCRYPTED")
 }
 
 /// What it is instead of what was looked for.
@@ -114,7 +113,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         for (text, expected) in [
             (key.as_bytes(), "no certificate in it, but a private key"),
-            (b"" as &[u8], "it is empty"),
+            (&b""[..], "it is empty"),
             (b"hello", "it is not PEM"),
             (certificate.cert.der(), "it is binary (DER or PKCS #12)"),
             (

@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
@@ -94,13 +94,13 @@ impl Made {
                 .and_then(|leaf| Described::of(leaf))
                 .and_then(|leaf| leaf.problem(SystemTime::now()))
             {
-                notes.push(format!("TLS certificate {:?}: {problem}", pair.cert));
+                notes.push(note(pair, problem));
             }
             let of = dns_names(leaf);
             if of.is_empty() && spec.pairs.len() > 1 {
-                notes.push(format!(
-                    "TLS certificate {:?}: it has no DNS name, so no client can ask for it",
-                    pair.cert
+                notes.push(note(
+                    pair,
+                    "it has no DNS name, so no client can ask for it",
                 ));
             }
             names.add(Arc::new(certificate), &of);
@@ -113,11 +113,12 @@ impl Made {
             TlsVersion::V13 => &[&TLS13],
         };
         let names = Arc::new(names);
+        let resolver: Arc<dyn ResolvesServerCert> = names.clone();
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(|error| TlsError::Unfit(error.to_string()))?
             .with_client_cert_verifier(verifier(spec, files, provider)?)
-            .with_cert_resolver(Arc::clone(&names) as _);
+            .with_cert_resolver(resolver);
         config.alpn_protocols.clone_from(&spec.protocols);
         // Sessions are in tickets, which all workers can open.
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -127,6 +128,10 @@ impl Made {
             notes,
         })
     }
+}
+
+fn note(pair: &Pair, problem: impl Into<String>) -> String {
+    TlsError::unusable(Role::Certificate, &pair.cert, problem).to_string()
 }
 
 fn certificate(
@@ -175,8 +180,8 @@ fn mismatch(pair: &Pair, certified: &CertifiedKey) -> TlsError {
         Role::Key,
         &pair.key,
         format!(
-            "it does not belong to the (first) certificate of {:?}",
-            pair.cert
+            "it does not belong to the (first) certificate of {}",
+            pair.cert.display()
         ),
     )
 }

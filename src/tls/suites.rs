@@ -25,6 +25,8 @@ pub(super) fn provider(list: Option<&CipherList>) -> Arc<CryptoProvider> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::SupportedCipherSuite;
+
     use super::*;
     use crate::config::SUITES;
 
@@ -41,7 +43,7 @@ mod tests {
         named.sort_unstable();
         assert_eq!(there, named);
         for suite in &SUITES {
-            let mut suites = all.cipher_suites.iter().map(|there| there.suite());
+            let mut suites = all.cipher_suites.iter().map(SupportedCipherSuite::suite);
             assert!(
                 suites.any(|there| u16::from(there) == suite.number
                     && there.as_str() == Some(suite.iana))

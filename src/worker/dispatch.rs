@@ -90,7 +90,6 @@ impl<H: Host> Dispatcher<H> {
         });
         None
     }
-
 }
 
 impl<H: Host> Take for Dispatcher<H> {

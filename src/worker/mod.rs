@@ -320,7 +320,9 @@ impl<H: Host> Worker<H> {
     /// New handshakes have other certificates.
     fn certify(&self, letter: Option<OwnedFd>) {
         if let Err(error) = self.services.secure.certify(letter) {
-            tracing::error!("cannot take the new files of TLS: {error}; those from before stay");
+            tracing::error!(
+                "cannot take the new files of TLS: {error}; those from before stay"
+            );
             self.control.report(Report::Behind);
         }
     }
@@ -382,9 +384,9 @@ impl<H: Host> Worker<H> {
             }
             // Told otherwise.
             Told::Order(Order::Adopt | Order::Certify)
-            | Told::Signal(
-                Order::Retire | Order::Announce | Order::Adopt | Order::Certify,
-            ) => None,
+            | Told::Signal(Order::Retire | Order::Announce | Order::Adopt | Order::Certify) => {
+                None
+            }
             Told::Order(Order::Quit) => {
                 self.told.interrupted();
                 Some(Leaving::AtOnce)

@@ -33,14 +33,11 @@ impl Secure {
         keys.live(config.tls_session_lifetime, Instant::now());
         let handshakes = Handshakes::new(config.tls_handshakes);
         let mut ports: Vec<(Spec, Rc<Port>)> = Vec::new();
-        for spec in spoken
-            .iter()
-            .filter_map(|spoken| Spec::of(spoken, config))
-        {
+        for spec in spoken.iter().filter_map(|spoken| Spec::of(spoken, config)) {
             if ports.iter().any(|(known, _)| *known == spec) {
                 continue;
             }
-            let server = Server::new(&spec, files, &keys).map_err(unfit)?;
+            let server = Server::new(&spec, files, &keys).map_err(|error| unfit(&error))?;
             let ragged = config.suppress_ragged_eofs;
             ports.push((spec, Port::new(server, Rc::clone(&handshakes), ragged)));
         }
@@ -70,14 +67,14 @@ impl Secure {
         let mut bytes = vec![0; length];
         // All workers are sent the same file, and have one position in it.
         letter.read_exact_at(&mut bytes, 0)?;
-        let files = Files::from_bytes(&bytes)
-            .ok_or_else(|| io::Error::other("they are not whole"))?;
+        let files =
+            Files::from_bytes(&bytes).ok_or_else(|| io::Error::other("they are not whole"))?;
         let servers: Result<Vec<_>, _> = self
             .ports
             .iter()
             .map(|(spec, _)| Server::new(spec, &files, &self.keys))
             .collect();
-        let servers = servers.map_err(unfit)?;
+        let servers = servers.map_err(|error| unfit(&error))?;
         for ((_, port), server) in self.ports.iter().zip(servers) {
             port.replace(server);
         }
@@ -85,6 +82,6 @@ impl Secure {
     }
 }
 
-fn unfit(error: TlsError) -> io::Error {
-    io::Error::other(chain(&error))
+fn unfit(error: &TlsError) -> io::Error {
+    io::Error::other(chain(error))
 }

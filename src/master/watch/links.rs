@@ -70,7 +70,12 @@ mod tests {
     fn every_link_on_the_way_is_watched_where_it_stands() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
-        for (made, kind) in [("etc", "d"), ("etc/..1", "d"), ("archive", "d"), ("live", "d")] {
+        for (made, kind) in [
+            ("etc", "d"),
+            ("etc/..1", "d"),
+            ("archive", "d"),
+            ("live", "d"),
+        ] {
             assert_eq!(kind, "d");
             fs::create_dir(root.join(made)).unwrap();
         }

@@ -80,7 +80,10 @@ impl Connections {
     }
 
     /// A connection waits for room to shake hands, as long as this is held.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "nobody shakes hands"))]
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "nobody shakes hands")
+    )]
     pub(crate) fn queue_for_handshake(&self) -> Queued<'_> {
         self.queued.set(self.queued.get() + 1);
         Queued(self)

@@ -237,9 +237,10 @@ async fn attempt(
         Some(Ok(stream)) => Outcome::Done(Box::new(Secure::new(stream, port.ragged))),
         Some(Err((error, raw))) => {
             let reason = reason(&error);
-            match error.kind() {
-                io::ErrorKind::InvalidData => Outcome::Failed(raw.into_stream(), reason),
-                _ => Outcome::Cut(reason),
+            if error.kind() == io::ErrorKind::InvalidData {
+                Outcome::Failed(raw.into_stream(), reason)
+            } else {
+                Outcome::Cut(reason)
             }
         }
     }
@@ -287,8 +288,9 @@ fn cipher(suite: CipherSuite) -> &'static str {
 
 fn identity(chain: &[CertificateDer<'_>]) -> Option<ClientIdentity> {
     let told = Described::of(chain.first()?);
-    let (subject, issuer, serial) =
-        told.map_or_else(Default::default, |told| (told.subject, told.issuer, told.serial));
+    let (subject, issuer, serial) = told.map_or_else(Default::default, |told| {
+        (told.subject, told.issuer, told.serial)
+    });
     Some(ClientIdentity {
         chain: chain.iter().map(|der| Box::from(&**der)).collect(),
         subject,

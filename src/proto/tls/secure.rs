@@ -98,10 +98,7 @@ impl AsyncWrite for Raw {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.poll_shutdown(cx)
     }
 }
@@ -133,14 +130,16 @@ impl Secure {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.stream).poll_read(cx, buf) {
-            Poll::Ready(Err(error))
-                if self.ragged && error.kind() == io::ErrorKind::UnexpectedEof =>
-            {
-                Poll::Ready(Ok(()))
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &read
+            && error.kind() == io::ErrorKind::UnexpectedEof
+        {
+            if self.ragged {
+                return Poll::Ready(Ok(()));
             }
-            other => other,
+            tracing::debug!("A TLS connection is broken off: {error}");
         }
+        read
     }
 
     pub(crate) fn poll_write(

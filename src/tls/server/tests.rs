@@ -73,7 +73,7 @@ impl Shop {
         }
     }
 
-    fn check(&self, spec: &Spec) -> Result<Vec<String>, String> {
+    fn check(spec: &Spec) -> Result<Vec<String>, String> {
         let specs = std::slice::from_ref(spec);
         let told = |errors: Vec<TlsError>| {
             let errors: Vec<_> = errors
@@ -86,7 +86,7 @@ impl Shop {
         check(specs, &files).map_err(told)
     }
 
-    fn server(&self, spec: &Spec, keys: &TicketKeys) -> Server {
+    fn server(spec: &Spec, keys: &TicketKeys) -> Server {
         let files = Files::read([spec]).unwrap();
         Server::new(spec, &files, keys).unwrap()
     }
@@ -156,8 +156,8 @@ fn a_chain_and_its_key_serve() {
     let shop = Shop::new();
     let (certificate, _) = shop.issue("a", "a.example");
     let spec = shop.spec(&["a"]);
-    assert_eq!(shop.check(&spec), Ok(vec![]));
-    let server = shop.server(&spec, &keys());
+    assert_eq!(Shop::check(&spec), Ok(vec![]));
+    let server = Shop::server(&spec, &keys());
     let (_, client) = meet(&server, &shop.client(None), "a.example").unwrap();
     assert_eq!(client.peer_certificates().unwrap()[0], certificate);
     assert_eq!(server.shown(Some("a.example")), Some(&certificate));
@@ -169,7 +169,7 @@ fn files_that_do_not_fit_are_told_by_name_and_cause() {
     shop.issue("a", "a.example");
     shop.issue("b", "b.example");
     let spec = shop.spec(&["a"]);
-    let told = |spec: &Spec| shop.check(spec).unwrap_err();
+    let told = |spec: &Spec| Shop::check(spec).unwrap_err();
     let mut crossed = spec.clone();
     crossed.pairs[0].key = shop.path("b.key");
     let text = told(&crossed);
@@ -223,7 +223,7 @@ fn what_is_doubtful_is_noted_and_served() {
     shop.write("old.pem", &old.pem());
     shop.write("old.key", &key.serialize_pem());
     shop.issue("a", "a.example");
-    let notes = shop.check(&shop.spec(&["a", "old"])).unwrap();
+    let notes = Shop::check(&shop.spec(&["a", "old"])).unwrap();
     let note = notes.join("\n");
     assert!(note.contains("expired on 2020-01-01"), "{note}");
     assert!(note.contains("no DNS name"), "{note}");
@@ -244,13 +244,10 @@ fn nothing_older_than_the_least_version_is_spoken() {
         })
         .with_no_client_auth();
     let old = Arc::new(old);
-    assert!(meet(&shop.server(&spec, &keys()), &old, "a.example").is_ok());
+    assert!(meet(&Shop::server(&spec, &keys()), &old, "a.example").is_ok());
     spec.min_version = TlsVersion::V13;
-    let error = meet(&shop.server(&spec, &keys()), &old, "a.example").unwrap_err();
-    assert!(
-        matches!(error, Error::PeerIncompatible(_)),
-        "{error}"
-    );
+    let error = meet(&Shop::server(&spec, &keys()), &old, "a.example").unwrap_err();
+    assert!(matches!(error, Error::PeerIncompatible(_)), "{error}");
 }
 
 #[test]
@@ -273,7 +270,7 @@ fn client_certificates_are_asked_for_as_configured() {
         (ClientCert::Required, None, Some(true), None),
     ] {
         spec.client_cert = mode;
-        let server = shop.server(&spec, &keys());
+        let server = Shop::server(&spec, &keys());
         let seen = |own| {
             let (server, _) = meet(&server, &shop.client(own), "a.example").ok()?;
             Some(server.peer_certificates().is_some())
@@ -295,17 +292,14 @@ fn a_session_is_resumed_by_another_worker_and_after_a_renewal() {
         let (server, _) = meet(server, &client, "a.example").unwrap();
         server.handshake_kind()
     };
+    assert_eq!(kind(&Shop::server(&spec, &keys)), Some(HandshakeKind::Full));
     assert_eq!(
-        kind(&shop.server(&spec, &keys)),
-        Some(HandshakeKind::Full)
-    );
-    assert_eq!(
-        kind(&shop.server(&spec, &keys)),
+        kind(&Shop::server(&spec, &keys)),
         Some(HandshakeKind::Resumed)
     );
     shop.issue("a", "a.example");
     assert_eq!(
-        kind(&shop.server(&spec, &keys)),
+        kind(&Shop::server(&spec, &keys)),
         Some(HandshakeKind::Resumed)
     );
 }
@@ -324,15 +318,15 @@ fn a_session_is_not_resumed_where_it_could_not_have_begun() {
         ..open.clone()
     };
     let stranger = shop.client(None);
-    assert!(meet(&shop.server(&open, &keys), &stranger, "a.example").is_ok());
-    assert!(meet(&shop.server(&closed, &keys), &stranger, "a.example").is_err());
+    assert!(meet(&Shop::server(&open, &keys), &stranger, "a.example").is_ok());
+    assert!(meet(&Shop::server(&closed, &keys), &stranger, "a.example").is_err());
 
     let alice = shop.client(Some(shop.issue("alice", "alice")));
-    let server = shop.server(&closed, &keys);
+    let server = Shop::server(&closed, &keys);
     assert!(meet(&server, &alice, "a.example").is_ok());
     let (again, _) = meet(&server, &alice, "a.example").unwrap();
     assert_eq!(again.handshake_kind(), Some(HandshakeKind::Resumed));
     assert!(again.peer_certificates().is_some());
     shop.write("ca.pem", &authority("another authority").pem());
-    assert!(meet(&shop.server(&closed, &keys), &alice, "a.example").is_err());
+    assert!(meet(&Shop::server(&closed, &keys), &alice, "a.example").is_err());
 }

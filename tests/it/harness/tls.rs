@@ -22,8 +22,9 @@ impl Pki {
     pub(crate) fn new(directory: &Path) -> Self {
         let mut parameters = CertificateParams::new(Vec::new()).expect("no names");
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let name = &mut parameters.distinguished_name;
-        name.push(DnType::CommonName, "test authority");
+        let name = directory.file_name().expect("a name").to_string_lossy();
+        let name = format!("authority of {name}");
+        parameters.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let authority = CertifiedIssuer::self_signed(parameters, key).expect("a certificate");
         fs::create_dir_all(directory).expect("a directory");

@@ -16,7 +16,9 @@ fn shown(peer: &Peer) -> Value {
 
 #[test]
 fn a_reload_takes_a_new_certificate_and_refuses_a_bad_one() {
-    let rgun = Rgun::app("builtin:hello").args(["--tls-watch", "off"]).workers(2);
+    let rgun = Rgun::app("builtin:hello")
+        .args(["--tls-watch", "off"])
+        .workers(2);
     let (server, pki) = https(rgun, "");
     let peer = Peer::new(&pki, server.port());
     let first = shown(&peer);

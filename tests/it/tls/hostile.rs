@@ -18,7 +18,9 @@ fn a_plain_request_is_answered_in_plain() {
     let answer = client.get("/");
     assert_eq!(answer.status(), 400);
     assert!(
-        answer.text().contains("plain HTTP request was sent to an HTTPS port"),
+        answer
+            .text()
+            .contains("plain HTTP request was sent to an HTTPS port"),
         "{}",
         answer.text()
     );
@@ -31,7 +33,12 @@ fn garbage_and_silence_cost_one_connection_each() {
     let (server, pki) = https(Rgun::app("builtin:hello"), "");
     let peer = Peer::new(&pki, server.port());
     peer.connect(1, NAME);
-    for garbage in [&b"\x00\x01\x02garbage"[..], b"SSH", b"\xff", b"\x16\x03\x01\x00\x05hello"] {
+    for garbage in [
+        &b"\x00\x01\x02garbage"[..],
+        b"SSH",
+        b"\xff",
+        b"\x16\x03\x01\x00\x05hello",
+    ] {
         let mut client = server.connect();
         client.send(garbage);
         client.half_close();
@@ -70,8 +77,12 @@ fn a_stalled_handshake_is_cut_and_harms_nobody() {
 /// Two may shake hands at once, and two do so for ever: the third comes through long before their deadline.
 #[test]
 fn who_is_silent_in_a_handshake_makes_room_for_others() {
-    let rgun = Rgun::app("builtin:hello")
-        .args(["--tls-handshakes", "2", "--tls-handshake-timeout", "300"]);
+    let rgun = Rgun::app("builtin:hello").args([
+        "--tls-handshakes",
+        "2",
+        "--tls-handshake-timeout",
+        "300",
+    ]);
     let (server, pki) = https(rgun, "");
     let mut stalled: Vec<_> = (0..2).map(|_| server.connect()).collect();
     for client in &mut stalled {
@@ -91,8 +102,16 @@ fn who_is_silent_in_a_handshake_makes_room_for_others() {
 
 #[test]
 fn a_client_that_does_not_read_is_cut_and_a_slow_one_is_not() {
-    let rgun = Rgun::app("tls_facts:wsgi")
-        .args(["-k", "gthread", "--threads", "4", "--write-timeout", "1", "--min-rate", "100"]);
+    let rgun = Rgun::app("tls_facts:wsgi").args([
+        "-k",
+        "gthread",
+        "--threads",
+        "4",
+        "--write-timeout",
+        "1",
+        "--min-rate",
+        "100",
+    ]);
     let (server, pki) = https(rgun, "");
     let peer = Peer::new(&pki, server.port());
     peer.connect(1, NAME);
@@ -106,7 +125,15 @@ fn a_client_that_does_not_read_is_cut_and_a_slow_one_is_not() {
     let slow = super::curl(
         &server,
         &pki,
-        &["--limit-rate", "8M", "-o", "/dev/null", "-w", "%{size_download}", "URL/long"],
+        &[
+            "--limit-rate",
+            "8M",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{size_download}",
+            "URL/long",
+        ],
     );
     assert_eq!(slow, "20971520");
 }
@@ -122,7 +149,7 @@ fn a_connection_that_ends_without_tls_saying_so_is_no_trouble() {
         peer.get(1, "/");
         peer.tell(json!({"do": "drop", "id": 1}));
         if word == "false" {
-            server.wait_for_line("peer closed connection without sending TLS close_notify");
+            server.wait_for_line("A TLS connection is broken off: peer closed connection without sending TLS close_notify");
         }
         peer.connect(2, NAME);
         peer.get(2, "/");
@@ -131,8 +158,12 @@ fn a_connection_that_ends_without_tls_saying_so_is_no_trouble() {
 
 #[test]
 fn the_cap_counts_handshakes_and_makes_room_among_them() {
-    let rgun = Rgun::app("builtin:hello")
-        .args(["--worker-connections", "4", "--overload-timeout", "20"]);
+    let rgun = Rgun::app("builtin:hello").args([
+        "--worker-connections",
+        "4",
+        "--overload-timeout",
+        "20",
+    ]);
     let (server, pki) = https(rgun, "");
     let mut stalled: Vec<_> = (0..4).map(|_| server.connect()).collect();
     for client in &mut stalled {

@@ -10,8 +10,7 @@ use crate::harness::tls::Peer;
 use crate::harness::{Rgun, patience, until};
 
 fn resume(peer: &Peer, id: u32, max: &str) -> (bool, u64) {
-    let told =
-        json!({"do": "connect", "id": id, "name": NAME, "session": "first", "max": max});
+    let told = json!({"do": "connect", "id": id, "name": NAME, "session": "first", "max": max});
     let resumed = peer.tell(told)["resumed"].as_bool().expect("a bool");
     let facts = peer.facts(id, "/");
     let word = if resumed { "Resumed" } else { "Initial" };

@@ -387,7 +387,11 @@ impl Known {
             ends: Arc::clone(ends),
             client,
             server,
-            tls: ends.tls.as_deref().map(|tls| extension(py, tls)).transpose()?,
+            tls: ends
+                .tls
+                .as_deref()
+                .map(|tls| extension(py, tls))
+                .transpose()?,
         })
     }
 }

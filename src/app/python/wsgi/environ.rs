@@ -540,7 +540,11 @@ impl Known {
             remote_port,
             server_name,
             server_port,
-            tls: ends.tls.as_deref().map(|tls| tls::variables(py, tls)).transpose()?,
+            tls: ends
+                .tls
+                .as_deref()
+                .map(|tls| tls::variables(py, tls))
+                .transpose()?,
         })
     }
 

@@ -7,10 +7,7 @@ use pyo3::types::PyDict;
 use crate::app::{Tls, pem};
 
 /// Made once for a connection.
-pub(super) fn variables(
-    py: Python<'static>,
-    tls: &Tls,
-) -> PyResult<Bound<'static, PyDict>> {
+pub(super) fn variables(py: Python<'static>, tls: &Tls) -> PyResult<Bound<'static, PyDict>> {
     let variables = PyDict::new(py);
     variables.set_item("HTTPS", "on")?;
     variables.set_item("SSL_PROTOCOL", tls.version_name())?;
