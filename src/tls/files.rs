@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Spec;
@@ -103,7 +104,11 @@ impl Files {
 }
 
 fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    // What is no file is not waited for, as a pipe would be.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
@@ -145,6 +150,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(contents(directory.path()).is_err());
         assert!(contents(Path::new("/dev/zero")).is_err());
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(contents(&pipe).is_err());
         let long = directory.path().join("long");
         std::fs::write(&long, vec![b'a'; (1 << 20) + 1]).unwrap();
         assert!(

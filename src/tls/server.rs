@@ -120,6 +120,8 @@ impl Made {
             .with_client_cert_verifier(verifier(spec, files, provider)?)
             .with_cert_resolver(resolver);
         config.alpn_protocols.clone_from(&spec.protocols);
+        // Who lists them, lists the best first (as Python's contexts have it for Gunicorn).
+        config.ignore_client_order = spec.ciphers.is_some();
         // Sessions are in tickets, which all workers can open.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self {

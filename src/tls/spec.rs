@@ -91,7 +91,7 @@ impl Spec {
 /// What a client may choose from (RFC 7301): where it names others only, there is no connection.
 fn protocols(speaks: &Speaks) -> Vec<Vec<u8>> {
     match speaks {
-        Speaks::Http => vec![b"http/1.1".to_vec()],
+        Speaks::Http => vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()],
         // Without a name that clients would know.
         Speaks::Uwsgi | Speaks::Tcp(_) => Vec::new(),
     }

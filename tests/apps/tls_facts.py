@@ -11,8 +11,8 @@ def wsgi(environ, start_response):
     if path == "/long":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return (b"0123456789abcdef" * 4096 for _ in range(320))
-    if path == "/slow":
-        time.sleep(1)
+    if path in ("/slow", "/hold"):
+        time.sleep(1 if path == "/slow" else 300)
     if path == "/digest":
         body = environ["wsgi.input"].read()
         text = json.dumps({"length": len(body), "digest": hashlib.sha256(body).hexdigest()})

@@ -67,6 +67,36 @@ fn curl_verifies_the_chain_and_keeps_the_connection() {
 }
 
 #[test]
+fn old_http_and_the_access_log_know_of_tls() {
+    let rgun = Rgun::app("builtin:hello").args(["--access-logfile", "-"]).args([
+        "--access-logformat",
+        "%(H)s %(s)s %({wsgi.url_scheme}e)s %({SSL_PROTOCOL}e)s %({SSL_TLS_SNI}e)s %({SSL_CLIENT_S_DN}e)s",
+    ]);
+    let (server, pki) = https(rgun, "");
+    // It names no protocol but http/1.0.
+    assert_eq!(curl(&server, &pki, &["--http1.0", "URL/"]), "hello world!");
+    let line = format!("HTTP/1.0 200 https TLSv1.3 {NAME} -");
+    server.wait_for_output(&line, 1);
+}
+
+#[test]
+fn where_there_is_no_room_a_client_hears_so_by_tls() {
+    let rgun = Rgun::app("tls_facts:wsgi")
+        .args(["-k", "gthread", "--threads", "2"])
+        .args(["--worker-connections", "1", "--overload-timeout", "0.5"]);
+    let (server, pki) = https(rgun, "");
+    let (busy, late) = (
+        Peer::new(&pki, server.port()),
+        Peer::new(&pki, server.port()),
+    );
+    busy.connect(1, NAME);
+    busy.tell(json!({"do": "send", "id": 1, "bytes": "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"}));
+    late.connect(1, NAME);
+    let answer = late.tell(json!({"do": "request", "id": 1, "path": "/"}));
+    assert_eq!(answer["status"], 503);
+}
+
+#[test]
 fn long_bodies_come_through_whole_both_ways() {
     for class in ["sync", "gevent"] {
         let rgun = Rgun::app("tls_facts:wsgi").args(["-k", class]);
