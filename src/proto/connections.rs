@@ -58,6 +58,10 @@ pub(crate) struct Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Accepted where TLS is spoken: no byte yet, or no room for its handshake.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "nobody shakes hands")
+    )]
     Greeting,
     /// In its TLS handshake.
     Handshake,

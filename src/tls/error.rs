@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "tls")]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,7 @@ pub(crate) enum TlsError {
         error: io::Error,
     },
     /// It does not have what it should.
+    #[cfg(feature = "tls")]
     #[error("TLS {role} {path:?}: {problem}")]
     Unusable {
         /// What it is for.
@@ -50,16 +53,18 @@ pub(crate) enum TlsError {
         problem: String,
     },
     /// The parts do not make a whole.
+    #[cfg(feature = "tls")]
     #[error("TLS: {0}")]
     Unfit(String),
     /// This program was built without it.
     #[error(
         "TLS is not in this build of the server: it was made without the cargo feature \"tls\""
     )]
-    #[cfg_attr(feature = "tls", expect(dead_code, reason = "said by builds without"))]
+    #[cfg(not(feature = "tls"))]
     NotBuilt,
 }
 
+#[cfg(feature = "tls")]
 impl TlsError {
     /// For `path`, which was to have something else in it.
     pub(crate) fn unusable(role: Role, path: &Path, problem: impl Into<String>) -> Self {

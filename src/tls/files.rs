@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
+#[cfg(any(feature = "tls", test))]
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +65,7 @@ impl Files {
     }
 
     /// What is in `path`; nothing where it was not read.
+    #[cfg(feature = "tls")]
     pub(crate) fn get(&self, path: &Path) -> &[u8] {
         self.0.get(path).map(Vec::as_slice).unwrap_or_default()
     }
@@ -83,6 +86,7 @@ impl Files {
     }
 
     /// From another process; `None` if it is not whole.
+    #[cfg(any(feature = "tls", test))]
     pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let mut take = || {
             let (length, rest) = bytes.split_first_chunk()?;

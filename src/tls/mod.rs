@@ -23,7 +23,9 @@ mod without;
 
 pub(crate) use error::TlsError;
 pub(crate) use files::Files;
-pub(crate) use spec::{Pair, Spec};
+#[cfg(feature = "tls")]
+use spec::Pair;
+pub(crate) use spec::Spec;
 
 #[cfg(feature = "tls")]
 pub(crate) use self::{

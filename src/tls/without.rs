@@ -7,9 +7,14 @@ use super::error::TlsError;
 use super::{Files, Spec};
 
 /// No keys.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TicketKeys;
 
+#[expect(
+    clippy::unused_self,
+    clippy::needless_pass_by_ref_mut,
+    reason = "as where there is TLS"
+)]
 impl TicketKeys {
     /// None.
     ///
@@ -20,13 +25,16 @@ impl TicketKeys {
         Ok(Self)
     }
 
+    /// Does nothing.
+    pub(crate) const fn live(&mut self, _lifetime: Duration, _now: Instant) {}
+
     /// Never.
-    pub(crate) const fn deadline(self) -> Option<Instant> {
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
         None
     }
 
     /// Does nothing.
-    pub(crate) const fn turn(self, _now: Instant) {}
+    pub(crate) const fn turn(&mut self, _now: Instant) {}
 }
 
 /// Refuses any TLS.
