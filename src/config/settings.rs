@@ -68,7 +68,7 @@ settings! {
         /// Each may say what it speaks, whatever the settings for all say: `http://HOST:PORT`, `https://HOST:PORT`,
         /// `uwsgi://HOST:PORT`, `tcp://HOST:PORT=SERVICE`, and before other addresses `uwsgi:unix:PATH` or `https:fd://N`. Options
         /// follow as `?KEY=VALUE&KEY=VALUE`, their special characters as %XX: cert, key, client-ca, client-cert (none, optional,
-        /// required), proxy (off, v1, v2, auto). In the file the same may be a `[[bind]]` table: address, protocol, service
+        /// required), min-version (1.2, 1.3), proxy (off, v1, v2, auto). In the file the same may be a `[[bind]]` table: address, protocol, service
         /// and the options.
         bind: Vec<Bind> as Many<Listening> = vec![Bind::plain(Address::Tcp { host: "127.0.0.1".to_owned(), port: 8000 })],
             ["-b", "--bind"] ADDRESS, on_reload Rebind;

@@ -108,14 +108,14 @@ impl Failures {
 
 /// What a handshake led to.
 enum Outcome {
-    Done(Box<Secure>),
+    Done(Box<Secure>, Tls),
     /// It is over; the client may still be reading.
     Failed(Stream, String),
     /// The client speaks HTTP, without TLS.
     Plain(Stream),
     /// Nothing more can be said.
     Cut(String),
-    /// It left without a word: a load balancer that looked whether anybody listens.
+    /// It said nothing at all: a load balancer that looked whether anybody listens.
     Silent,
 }
 
@@ -149,9 +149,8 @@ async fn shake_hands(
     let outcome = attempt(stream, port, connections, entry.watch()).await;
     let peer = Peer(&ends.peer);
     match outcome {
-        Outcome::Done(secure) => {
-            let server = port.server.borrow();
-            ends.tls = Some(Arc::new(facts(secure.session(), &server)));
+        Outcome::Done(secure, tls) => {
+            ends.tls = Some(Arc::new(tls));
             Some(Stream::Tls(secure))
         }
         Outcome::Failed(stream, reason) => {
@@ -198,7 +197,8 @@ async fn attempt(
     })
     .await;
     match first {
-        None => return late(),
+        // Browsers open connections that they do not use.
+        None => return Outcome::Silent,
         Some(Err(error)) => return Outcome::Cut(error.to_string()),
         Some(Ok(None)) => return Outcome::Silent,
         Some(Ok(Some(HANDSHAKE))) => {}
@@ -222,8 +222,10 @@ async fn attempt(
     };
     let Some(_room) = room else { return late() };
     watch.enter(Phase::Handshake);
-    let config = port.server.borrow().config();
-    let mut accept = TlsAcceptor::from(config).accept(raw).into_fallible();
+    let server = port.server.borrow().clone();
+    let mut accept = TlsAcceptor::from(server.config())
+        .accept(raw)
+        .into_fallible();
     let accepted = poll_fn(|cx| {
         watch.park(cx);
         if watch.verdict().is_some() {
@@ -234,7 +236,10 @@ async fn attempt(
     .await;
     match accepted {
         None => late(),
-        Some(Ok(stream)) => Outcome::Done(Box::new(Secure::new(stream, port.ragged))),
+        Some(Ok(stream)) => {
+            let tls = facts(stream.get_ref().1, &server);
+            Outcome::Done(Box::new(Secure::new(stream, port.ragged)), tls)
+        }
         Some(Err((error, raw))) => {
             let reason = reason(&error);
             if error.kind() == io::ErrorKind::InvalidData {

@@ -4,7 +4,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
@@ -116,10 +115,6 @@ impl Secure {
         Self { stream, ragged }
     }
 
-    pub(super) fn session(&self) -> &ServerConnection {
-        self.stream.get_ref().1
-    }
-
     /// The socket.
     pub(crate) fn below(&self) -> &Stream {
         &self.stream.get_ref().0.stream
@@ -161,7 +156,7 @@ impl Secure {
 
     /// What was written is not all with the socket: [`poll_flush`](Self::poll_flush) goes on.
     pub(crate) fn is_unsent(&self) -> bool {
-        self.session().wants_write()
+        self.stream.get_ref().1.wants_write()
     }
 
     /// How much the socket has taken since this was asked last.

@@ -137,3 +137,24 @@ fn a_start_with_bad_files_says_which_and_why() {
     server.assert_exits(1).within(patience());
     server.wait_for_line("a.key\": it does not belong to the (first) certificate of");
 }
+
+#[test]
+fn an_upgrade_reads_the_files_anew_and_a_socket_that_is_handed_on_keeps_its_tls() {
+    let rgun = Rgun::app("builtin:hello").args(["--tls-watch", "off", "--reuse-port"]);
+    let (server, pki) = https(rgun.workers(2), "");
+    let peer = Peer::new(&pki, server.port());
+    let first = shown(&peer);
+    server.signal(Signal::SIGTTOU);
+    server.wait_for_workers(1);
+    for _ in 0..10 {
+        assert_eq!(shown(&peer), first, "whichever socket the kernel chose");
+    }
+    let second = pki.issue("a", &[NAME]);
+    server.signal(Signal::SIGUSR2);
+    server.wait_ready(4);
+    server.signal(Signal::SIGTERM);
+    server.assert_exits(0).within(patience());
+    for _ in 0..10 {
+        assert_eq!(shown(&peer), second.as_str());
+    }
+}
