@@ -14,6 +14,8 @@ mod binds;
 mod boot;
 mod chaos;
 mod colours;
+mod crowd;
+mod deflate;
 mod drain;
 mod early_hints;
 mod faults;

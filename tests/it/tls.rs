@@ -186,7 +186,7 @@ fn listeners_have_tls_or_not_each_on_its_own() {
 /// Gunicorn's own names, for all listeners.
 #[test]
 fn gunicorns_settings_make_all_plain_binds_https() {
-    let rgun = Rgun::app("tls_facts:wsgi");
+    let rgun = Rgun::app("tls_facts:wsgi").args(["-k", "sync"]);
     let pki = Pki::new(&rgun.directory().join("tls"));
     pki.issue("a", &[NAME]);
     pki.issue("alice", &["alice"]);
@@ -223,7 +223,7 @@ fn gunicorns_settings_make_all_plain_binds_https() {
 
 #[test]
 fn clients_come_in_with_a_certificate_or_are_told_why_not() {
-    let rgun = Rgun::app("tls_facts:wsgi");
+    let rgun = Rgun::app("tls_facts:wsgi").args(["-k", "sync"]);
     let pki = Pki::new(&rgun.directory().join("tls"));
     pki.issue("a", &[NAME]);
     let serial = pki.issue("alice", &["alice"]);
