@@ -34,12 +34,15 @@ pub use tls::{ClientIdentity, Tls, pem};
 /// The two ends of a connection.
 #[derive(Clone, Debug)]
 pub struct Ends {
-    /// The client's address, as the socket has it (a proxy's, where there is one).
+    /// The client's address, as a PROXY header tells it or the socket has it (a proxy's, where there is one that tells
+    /// nothing).
     pub peer: Address,
     /// The address of ours that the client connected to.
     pub local: Address,
     /// What is known of its TLS, where it has any.
     pub tls: Option<Arc<Tls>>,
+    /// What else a PROXY header tells.
+    pub proxied: Option<Box<Proxied>>,
     /// Tells when the connection's worker is about to leave.
     pub(crate) drain: Drain,
 }
@@ -52,9 +55,28 @@ impl Ends {
             peer,
             local,
             tls: None,
+            proxied: None,
             drain: Drain::default(),
         }
     }
+
+    /// Who is at the other end of the socket: the proxy, where the client's address is its word.
+    #[must_use]
+    pub fn neighbour(&self) -> &Address {
+        match &self.proxied {
+            Some(proxied) => &proxied.proxy,
+            None => &self.peer,
+        }
+    }
+}
+
+/// What a PROXY header tells, and who told it (`--proxy-protocol`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxied {
+    /// The proxy's address, as the socket has it.
+    pub proxy: Address,
+    /// The address of the proxy's that the client connected to.
+    pub server: SocketAddr,
 }
 
 /// One end of a connection.
@@ -83,7 +105,7 @@ pub struct Origin {
     /// `https` where the connection is so, or where a trusted proxy said so (`--forwarded-allow-ips`,
     /// `secure_scheme_headers`).
     pub scheme: Scheme,
-    /// The peer is one of `--forwarded-allow-ips` (unix peers always are): its forwarded headers may be believed.
+    /// The neighbour is one of `--forwarded-allow-ips` (unix peers always are): its forwarded headers may be believed.
     pub trusted: bool,
 }
 

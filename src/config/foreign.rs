@@ -12,8 +12,6 @@ pub(crate) enum Takes {
     Nothing,
     /// Always.
     Value,
-    /// It may.
-    Optional,
 }
 
 /// What becomes of a setting that is not here.
@@ -152,7 +150,6 @@ const PASTE: &str =
     "is not here: PasteDeploy files are not read; name a callable, such as MODULE:CALLABLE";
 const HTTP_PARSER: &str = "does nothing: there is one HTTP parser";
 const STRICT: &str = "does nothing: requests are read strictly by RFC 9112";
-const PROXY: &str = "is not here yet: the PROXY protocol is not read; use X-Forwarded headers and --forwarded-allow-ips";
 const UWSGI: &str =
     "is not here yet: the uwsgi protocol is not served; let the proxy speak HTTP";
 const SSL_VERSION: &str = "does nothing, as in Gunicorn since 21: use --tls-min-version";
@@ -204,23 +201,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         Takes::Value,
         "[]",
         PASTE,
-    ),
-    but(
-        Verdict::Refused,
-        noted(
-            "proxy_protocol",
-            &["--proxy-protocol"],
-            Takes::Optional,
-            "\"off\"",
-            PROXY,
-        ),
-    ),
-    noted(
-        "proxy_allow_ips",
-        &["--proxy-allow-from"],
-        Takes::Value,
-        "\"127.0.0.1,::1\"",
-        PROXY,
     ),
     noted(
         "uwsgi_allow_ips",
@@ -510,8 +490,6 @@ mod tests {
             }
         }
         for (name, value) in [
-            ("proxy_protocol", Item::Bool(false)),
-            ("proxy_protocol", text("OFF")),
             ("spew", text("False")),
             ("syslog", Item::Bool(false)),
             ("http_protocols", Item::List(vec![text("h1")])),
@@ -526,7 +504,6 @@ mod tests {
     #[test]
     fn what_the_service_needs_is_refused_and_the_rest_noted() {
         for (name, value) in [
-            ("proxy_protocol", Item::Bool(true)),
             ("http_protocols", text("h2")),
             ("http2_cleartext", text("prior-knowledge")),
             ("dirty_apps", Item::List(vec![text("a:B")])),

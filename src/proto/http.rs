@@ -236,7 +236,7 @@ impl<A: App> HttpService<A> {
     ) -> impl Future<Output = ()> + 'static {
         ends.drain = self.shared.connections.signal();
         let ends = Arc::new(ends);
-        let trusted = self.shared.forwarded.trusts(&ends.peer);
+        let trusted = self.shared.forwarded.trusts(ends.neighbour());
         let entry = self.shared.connections.enter(ends, refused);
         let wire = Rc::new(Wire::new(Rc::clone(&self.shared), entry, stream, trusted));
         let service = Service::new(Rc::clone(self), Rc::clone(&wire));

@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod guard;
 pub mod inlet;
+pub mod proxy;
 
 mod access;
 mod connections;
@@ -29,6 +30,7 @@ pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
 #[cfg(not(feature = "tls"))]
 pub(crate) use self::no_tls::Port;
+pub(crate) use self::proxy::Proxies;
 pub(crate) use self::stream::Stream;
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::{Handshakes, Port};

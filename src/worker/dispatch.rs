@@ -1,5 +1,5 @@
-//! From an accepted connection to who speaks on it: a task each, by what is spoken at its listener. TLS, where there is
-//! any, comes before that.
+//! From an accepted connection to who speaks on it: a task each, by what is spoken at its listener. What is around that is
+//! taken off first: a PROXY header, then TLS.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -10,12 +10,13 @@ use super::secure::Secure;
 use crate::app::{Ends, Host};
 use crate::config::{Config, Speaks, Spoken};
 use crate::log::AccessSink;
-use crate::proto::{Connections, HttpService, Port, Stream};
+use crate::proto::{Connections, HttpService, Port, Proxies, Stream};
 use crate::scoreboard::Row;
 
 /// All that a worker can speak.
 pub(super) struct Services<H: Host> {
     host: Rc<H>,
+    config: Rc<Config>,
     /// The connections of all of them, for the deadlines and the drain.
     pub(super) connections: Rc<Connections>,
     pub(super) http: Rc<HttpService<H::App>>,
@@ -26,7 +27,7 @@ impl<H: Host> Services<H> {
     pub(super) fn new(
         host: &Rc<H>,
         app: H::App,
-        config: &Config,
+        config: &Rc<Config>,
         access: Option<Rc<AccessSink>>,
         row: Row,
         secure: Secure,
@@ -34,99 +35,98 @@ impl<H: Host> Services<H> {
         let http = HttpService::new(app, config, access, row);
         Rc::new(Self {
             host: Rc::clone(host),
+            config: Rc::clone(config),
             connections: Rc::clone(http.connections()),
             http,
             secure,
         })
     }
 
-    /// Speaks on a connection, to its end. TLS is behind it: `ends` tell what was agreed upon there.
-    async fn speak(&self, speaks: &Speaks, stream: Stream, ends: Ends, refused: bool) {
-        match (speaks, refused) {
-            (Speaks::Http, false) => self.http.serve(stream, ends).await,
-            (Speaks::Http, true) => self.http.refuse(stream, ends).await,
-            (Speaks::Uwsgi | Speaks::Tcp(_), _) => {}
+    /// Who takes the connections of a listener where this is spoken.
+    pub(super) fn dispatcher(self: &Rc<Self>, spoken: &Rc<Spoken>) -> Dispatcher<H> {
+        let is_service = matches!(spoken.speaks, Speaks::Tcp(_));
+        let allowed = &self.config.proxy_allow_ips;
+        Dispatcher {
+            proxies: Proxies::new(spoken.proxy, allowed, is_service, &self.connections),
+            port: self.secure.port(spoken),
+            services: Rc::clone(self),
+            spoken: Rc::clone(spoken),
         }
     }
+
+    /// Serves a connection to its end, or refuses it where there is no room for it: what is spoken is reached. By TLS its ends
+    /// tell which protocol was agreed upon.
+    async fn speak(&self, speaks: &Speaks, stream: Stream, ends: Ends, room: Room) {
+        match (speaks, room) {
+            (Speaks::Http, Room::There) => self.http.serve(stream, ends).await,
+            (Speaks::Http, Room::None) => self.http.refuse(stream, ends).await,
+            // The configuration has refused them.
+            (Speaks::Uwsgi | Speaks::Tcp(_), Room::There | Room::None) => drop(stream),
+        }
+    }
+}
+
+/// Whether there is room for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    There,
+    /// All that can be done is to say so.
+    None,
 }
 
 /// Where the connections of one listener go.
 pub(super) struct Dispatcher<H: Host> {
     services: Rc<Services<H>>,
     spoken: Rc<Spoken>,
-    /// What shakes hands first.
+    proxies: Option<Rc<Proxies>>,
+    /// What shakes hands by TLS.
     port: Option<Rc<Port>>,
 }
 
 impl<H: Host> Dispatcher<H> {
-    pub(super) fn new(services: &Rc<Services<H>>, spoken: Rc<Spoken>) -> Self {
-        Self {
-            port: services.secure.port(&spoken),
-            services: Rc::clone(services),
-            spoken,
-        }
-    }
-
-    /// By TLS: a task that shakes hands, speaks and gives `place` back. Without TLS all is returned.
-    fn secured<P: 'static>(
-        &self,
-        stream: Stream,
-        ends: Ends,
-        place: P,
-        refused: bool,
-    ) -> Option<(Stream, Ends, P)> {
-        let Some(port) = &self.port else {
-            return Some((stream, ends, place));
-        };
-        let (services, spoken) = (Rc::clone(&self.services), Rc::clone(&self.spoken));
-        let port = Rc::clone(port);
+    /// Goes through the layers of a connection, down to what is spoken in them. It ends with `right`.
+    fn descend(&self, stream: Stream, ends: Ends, room: Room, right: impl Sized + 'static) {
+        let services = Rc::clone(&self.services);
+        let spoken = Rc::clone(&self.spoken);
+        let (proxies, port) = (self.proxies.clone(), self.port.clone());
         self.services.host.spawn(async move {
-            let secure = services.http.secure(stream, ends, port, refused).await;
-            if let Some((stream, ends)) = secure {
-                let connection = services.speak(&spoken.speaks, stream, ends, refused);
-                connection.await;
+            let ends = match proxies {
+                Some(proxies) => proxies.meet(&stream, ends, room == Room::None).await,
+                None => Some(ends),
+            };
+            let within = match (ends, port) {
+                (Some(ends), Some(port)) => {
+                    let http = &services.http;
+                    http.secure(stream, ends, port, room == Room::None).await
+                }
+                (Some(ends), None) => Some((stream, ends)),
+                (None, _) => None,
+            };
+            if let Some((stream, ends)) = within {
+                services.speak(&spoken.speaks, stream, ends, room).await;
             }
-            drop(place);
+            drop(right);
         });
-        None
     }
 }
 
 impl<H: Host> Take for Dispatcher<H> {
     fn take(&self, stream: Stream, ends: Ends, permit: Permit) {
-        let Some((stream, ends, permit)) = self.secured(stream, ends, permit, false) else {
-            return;
-        };
-        let services = &self.services;
-        match &self.spoken.speaks {
-            Speaks::Http => {
-                let connection = services.http.serve(stream, ends);
-                services.host.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
-            }
-            // The configuration has refused them.
-            Speaks::Uwsgi | Speaks::Tcp(_) => drop((stream, permit)),
+        // Most connections: nothing is around their HTTP, and nothing is paid for what could be.
+        let is_bare = self.proxies.is_none() && self.port.is_none();
+        if is_bare && self.spoken.speaks == Speaks::Http {
+            let connection = self.services.http.serve(stream, ends);
+            self.services.host.spawn(async move {
+                connection.await;
+                drop(permit);
+            });
+        } else {
+            self.descend(stream, ends, Room::There, permit);
         }
     }
 
     fn refuse(&self, stream: Stream, ends: Ends, spare: Spare) {
-        let Some((stream, ends, spare)) = self.secured(stream, ends, spare, true) else {
-            return;
-        };
-        let services = &self.services;
-        match &self.spoken.speaks {
-            Speaks::Http => {
-                let connection = services.http.refuse(stream, ends);
-                services.host.spawn(async move {
-                    connection.await;
-                    drop(spare);
-                });
-            }
-            // Nothing can be said in a protocol that is not known: the connection ends.
-            Speaks::Uwsgi | Speaks::Tcp(_) => drop((stream, spare)),
-        }
+        self.descend(stream, ends, Room::None, spare);
     }
 
     fn shed(&self, most: usize, now: Instant) -> usize {

@@ -33,6 +33,7 @@ mod listeners;
 mod load;
 mod overload;
 mod preload;
+mod proxy;
 mod python;
 mod reload;
 mod scale;

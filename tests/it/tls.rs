@@ -183,6 +183,24 @@ fn listeners_have_tls_or_not_each_on_its_own() {
     assert_eq!(peer.facts(2, "/")["peer"], "unix:");
 }
 
+#[test]
+fn a_proxy_header_comes_before_tls() {
+    let (server, pki) = https(Rgun::app("builtin:echo"), "&proxy=v1");
+    let peer = Peer::new(&pki, server.port());
+    let first = "PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n";
+    peer.tell(json!({"do": "connect", "id": 1, "name": NAME, "first": first}));
+    let facts = peer.facts(1, "/");
+    assert_eq!(facts["peer"], "192.0.2.7:4711");
+    assert_eq!(facts["tls"]["server_name"], NAME);
+    peer.connect(2, NAME);
+    let facts = peer.facts(2, "/");
+    assert!(
+        facts["peer"]
+            .as_str()
+            .is_some_and(|peer| peer.starts_with("127.0.0.1:"))
+    );
+}
+
 /// Gunicorn's own names, for all listeners.
 #[test]
 fn gunicorns_settings_make_all_plain_binds_https() {

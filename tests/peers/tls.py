@@ -37,6 +37,7 @@ def connect(told):
     else:
         plain = socket.create_connection(("127.0.0.1", told["port"]))
     plain.settimeout(told["timeout"])
+    plain.sendall(told.get("first", "").encode())
     made = context(told)
     if not told.get("name"):
         made.check_hostname = False

@@ -150,6 +150,11 @@ impl Environs {
         if let Some(tls) = &known.tls {
             environ.update(tls.as_mapping())?;
         }
+        if let Some(proxied) = &known.proxied {
+            environ.set_item(&self.keys.proxy_protocol, &proxied.protocol)?;
+            environ.set_item(&self.keys.proxy_addr, &proxied.addr)?;
+            environ.set_item(&self.keys.proxy_port, &proxied.port)?;
+        }
         if let Some(input) = input {
             environ.set_item(&self.keys.input, input)?;
         }
@@ -317,6 +322,8 @@ impl Environs {
         origin: &Origin,
     ) -> PyResult<()> {
         let Some(host) = environ.get_item(&self.keys.host)? else {
+            // Where a proxy tells of a client by TCP, the template may have another connection's.
+            environ.set_item(&self.keys.server_port, &self.values.empty)?;
             return environ.set_item(&self.keys.server_name, &known.server_name);
         };
         let (name, port) = split_host(host.cast::<PyString>()?.to_str()?);

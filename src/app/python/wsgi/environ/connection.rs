@@ -10,7 +10,7 @@ use super::Text;
 use super::words::{Keys, Values};
 use crate::app::python::object;
 use crate::app::python::wsgi::tls;
-use crate::app::{Address, Ends};
+use crate::app::{Address, Ends, Proxied};
 
 /// The strings of one connection.
 pub(in crate::app::python::wsgi) struct Known {
@@ -21,8 +21,27 @@ pub(in crate::app::python::wsgi) struct Known {
     pub(super) server_name: Text,
     /// `None` for a unix socket.
     pub(super) server_port: Option<Text>,
+    pub(super) proxied: Option<ProxiedTexts>,
     /// What is known of its TLS.
     pub(super) tls: Option<Bound<'static, PyDict>>,
+}
+
+/// What a PROXY header tells of the proxy's own end (Gunicorn: `proxy_environ`).
+pub(super) struct ProxiedTexts {
+    pub(super) protocol: Text,
+    pub(super) addr: Text,
+    pub(super) port: Text,
+}
+
+impl ProxiedTexts {
+    fn new(py: Python<'static>, proxied: &Proxied) -> PyResult<Self> {
+        let ip = proxied.server.ip();
+        Ok(Self {
+            protocol: PyString::intern(py, if ip.is_ipv4() { "TCP4" } else { "TCP6" }),
+            addr: object::latin1(py, ip.to_string().as_bytes())?,
+            port: port(py, proxied.server.port())?,
+        })
+    }
 }
 
 impl Known {
@@ -53,6 +72,10 @@ impl Known {
             remote_port,
             server_name,
             server_port,
+            proxied: match &ends.proxied {
+                Some(proxied) => Some(ProxiedTexts::new(py, proxied)?),
+                None => None,
+            },
             tls: ends
                 .tls
                 .as_deref()
