@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::header::{AUTHORIZATION, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
 
-use crate::app::{Address, Ends, Scheme};
+use crate::app::{Address, Ends, Scheme, Tls};
 
 /// Where lines of the access log are gathered.
 pub(crate) trait Sink {
@@ -52,9 +52,30 @@ enum Atom {
     Microseconds,
     Decimal,
     Process,
+    Tls(Fact),
     /// A field of the request: its place among those that are kept.
     RequestField(usize),
     ResponseField(usize),
+}
+
+/// A fact of a connection's TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fact {
+    Version,
+    Cipher,
+    ServerName,
+    Subject,
+}
+
+impl Fact {
+    fn of(self, tls: &Tls) -> Option<&str> {
+        match self {
+            Self::Version => Some(tls.version_name()),
+            Self::Cipher => Some(tls.cipher),
+            Self::ServerName => tls.server_name.as_deref(),
+            Self::Subject => Some(&tls.client.as_ref()?.subject),
+        }
+    }
 }
 
 /// `access_log_format`, compiled.
@@ -156,6 +177,10 @@ impl Format {
             "RAW_URI" | "REQUEST_URI" => Atom::Target,
             "SERVER_PROTOCOL" => Atom::Protocol,
             "wsgi.url_scheme" => Atom::Scheme,
+            "SSL_PROTOCOL" => Atom::Tls(Fact::Version),
+            "SSL_CIPHER" => Atom::Tls(Fact::Cipher),
+            "SSL_TLS_SNI" => Atom::Tls(Fact::ServerName),
+            "SSL_CLIENT_S_DN" => Atom::Tls(Fact::Subject),
             "CONTENT_TYPE" | "CONTENT_LENGTH" => self.request_field(&name.replace('_', "-")),
             _ => match name.strip_prefix("HTTP_") {
                 Some(field) => self.request_field(&field.replace('_', "-")),
@@ -360,6 +385,10 @@ impl Record {
             Atom::Microseconds => number(line, took.as_micros()),
             Atom::Decimal => write!(line, "{}.{:06}", took.as_secs(), took.subsec_micros())?,
             Atom::Process => write!(line, "<{}>", std::process::id())?,
+            Atom::Tls(fact) => match self.ends.tls.as_deref().and_then(|tls| fact.of(tls)) {
+                Some(text) => escape(line, text.as_bytes()),
+                None => line.push(b'-'),
+            },
             Atom::RequestField(field) => write_field(line, self.request_fields.get(*field)),
             Atom::ResponseField(field) => write_field(line, self.response_fields.get(*field)),
         }

@@ -54,10 +54,10 @@ impl<A: App> Service<A> {
             parts.headers.insert(HOST, host);
         }
         if !facts.watched || !trusted {
-            return Ok(Scheme::Http);
+            return Ok(self.wire.scheme);
         }
         forwarded
-            .scheme(&parts.headers)
+            .scheme(&parts.headers, self.wire.scheme)
             .map_err(|_| Refusal::new(BAD, "contradictory scheme header fields"))
     }
 }
@@ -77,7 +77,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             upgradable: parts.extensions.get::<OnUpgrade>().is_some()
                 && incoming.is_end_stream(),
             record: wire.shared.access.as_ref().map(|log| {
-                let scheme = *scheme.as_ref().unwrap_or(&Scheme::Http);
+                let scheme = *scheme.as_ref().unwrap_or(&wire.scheme);
                 log.begin(&parts, wire.watch().ends(), scheme)
             }),
         };

@@ -1,14 +1,16 @@
-//! From an accepted connection to who speaks on it: a task each, by what is spoken at its listener.
+//! From an accepted connection to who speaks on it: a task each, by what is spoken at its listener. What is around that is
+//! taken off first: a PROXY header, then TLS.
 
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::accept::Take;
 use super::gate::{Permit, Spare};
+use super::secure::Secure;
 use crate::app::{Ends, Host};
 use crate::config::{Config, Speaks, Spoken};
 use crate::log::AccessSink;
-use crate::proto::{Connections, HttpService, Proxies, Stream};
+use crate::proto::{Connections, HttpService, Port, Proxies, Stream};
 use crate::scoreboard::Row;
 
 /// All that a worker can speak.
@@ -18,6 +20,7 @@ pub(super) struct Services<H: Host> {
     /// The connections of all of them, for the deadlines and the drain.
     pub(super) connections: Rc<Connections>,
     pub(super) http: Rc<HttpService<H::App>>,
+    pub(super) secure: Secure,
 }
 
 impl<H: Host> Services<H> {
@@ -27,6 +30,7 @@ impl<H: Host> Services<H> {
         config: &Rc<Config>,
         access: Option<Rc<AccessSink>>,
         row: Row,
+        secure: Secure,
     ) -> Rc<Self> {
         let http = HttpService::new(app, config, access, row);
         Rc::new(Self {
@@ -34,6 +38,7 @@ impl<H: Host> Services<H> {
             config: Rc::clone(config),
             connections: Rc::clone(http.connections()),
             http,
+            secure,
         })
     }
 
@@ -43,12 +48,14 @@ impl<H: Host> Services<H> {
         let allowed = &self.config.proxy_allow_ips;
         Dispatcher {
             proxies: Proxies::new(spoken.proxy, allowed, is_service, &self.connections),
+            port: self.secure.port(spoken),
             services: Rc::clone(self),
             spoken: Rc::clone(spoken),
         }
     }
 
-    /// Serves a connection to its end, or refuses it where there is no room for it: what is spoken is reached.
+    /// Serves a connection to its end, or refuses it where there is no room for it: what is spoken is reached. By TLS its ends
+    /// tell which protocol was agreed upon.
     async fn speak(&self, speaks: &Speaks, stream: Stream, ends: Ends, room: Room) {
         match (speaks, room) {
             (Speaks::Http, Room::There) => self.http.serve(stream, ends).await,
@@ -72,6 +79,8 @@ pub(super) struct Dispatcher<H: Host> {
     services: Rc<Services<H>>,
     spoken: Rc<Spoken>,
     proxies: Option<Rc<Proxies>>,
+    /// What shakes hands by TLS.
+    port: Option<Rc<Port>>,
 }
 
 impl<H: Host> Dispatcher<H> {
@@ -79,13 +88,21 @@ impl<H: Host> Dispatcher<H> {
     fn descend(&self, stream: Stream, ends: Ends, room: Room, right: impl Sized + 'static) {
         let services = Rc::clone(&self.services);
         let spoken = Rc::clone(&self.spoken);
-        let proxies = self.proxies.clone();
+        let (proxies, port) = (self.proxies.clone(), self.port.clone());
         self.services.host.spawn(async move {
             let ends = match proxies {
                 Some(proxies) => proxies.meet(&stream, ends, room == Room::None).await,
                 None => Some(ends),
             };
-            if let Some(ends) = ends {
+            let within = match (ends, port) {
+                (Some(ends), Some(port)) => {
+                    let http = &services.http;
+                    http.secure(stream, ends, port, room == Room::None).await
+                }
+                (Some(ends), None) => Some((stream, ends)),
+                (None, _) => None,
+            };
+            if let Some((stream, ends)) = within {
                 services.speak(&spoken.speaks, stream, ends, room).await;
             }
             drop(right);
@@ -96,7 +113,8 @@ impl<H: Host> Dispatcher<H> {
 impl<H: Host> Take for Dispatcher<H> {
     fn take(&self, stream: Stream, ends: Ends, permit: Permit) {
         // Most connections: nothing is around their HTTP, and nothing is paid for what could be.
-        if self.proxies.is_none() && self.spoken.speaks == Speaks::Http {
+        let is_bare = self.proxies.is_none() && self.port.is_none();
+        if is_bare && self.spoken.speaks == Speaks::Http {
             let connection = self.services.http.serve(stream, ends);
             self.services.host.spawn(async move {
                 connection.await;

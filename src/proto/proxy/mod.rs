@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::connections::{Connections, Peer, Phase, Watch};
-use super::io::Stream;
+use super::stream::Stream;
 use crate::app::{Address, Ends, Proxied};
 use crate::config::{AllowList, ProxyProtocol};
 pub use header::{Beginning, Header, Malformed, Told};

@@ -147,6 +147,9 @@ impl Environs {
         if known.server_port.is_none() {
             self.server(&environ, &known, origin)?;
         }
+        if let Some(tls) = &known.tls {
+            environ.update(tls.as_mapping())?;
+        }
         if let Some(proxied) = &known.proxied {
             environ.set_item(&self.keys.proxy_protocol, &proxied.protocol)?;
             environ.set_item(&self.keys.proxy_addr, &proxied.addr)?;

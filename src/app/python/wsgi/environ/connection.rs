@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyString};
 use super::Text;
 use super::words::{Keys, Values};
 use crate::app::python::object;
+use crate::app::python::wsgi::tls;
 use crate::app::{Address, Ends, Proxied};
 
 /// The strings of one connection.
@@ -21,6 +22,8 @@ pub(in crate::app::python::wsgi) struct Known {
     /// `None` for a unix socket.
     pub(super) server_port: Option<Text>,
     pub(super) proxied: Option<ProxiedTexts>,
+    /// What is known of its TLS.
+    pub(super) tls: Option<Bound<'static, PyDict>>,
 }
 
 /// What a PROXY header tells of the proxy's own end (Gunicorn: `proxy_environ`).
@@ -73,6 +76,11 @@ impl Known {
                 Some(proxied) => Some(ProxiedTexts::new(py, proxied)?),
                 None => None,
             },
+            tls: ends
+                .tls
+                .as_deref()
+                .map(|tls| tls::variables(py, tls))
+                .transpose()?,
         })
     }
 
