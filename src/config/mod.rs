@@ -25,8 +25,9 @@ pub use kind::Form;
 pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
 pub use value::{
-    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,
+    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, Http2Cleartext, HttpProtocol,
+    LogLevel, LogTarget, ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
+    WorkerRange,
 };
 
 #[cfg(any(test, feature = "python"))]

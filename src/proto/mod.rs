@@ -9,9 +9,11 @@ pub mod guard;
 pub mod inlet;
 
 mod access;
+mod carrier;
 mod connections;
 mod forwarded;
 mod http;
+mod http2;
 mod io;
 mod late;
 mod line;
