@@ -304,14 +304,14 @@ async fn opening(wire: &Wire) -> Opening {
     let is_http2 = poll_fn(|cx| {
         watch.park(cx);
         loop {
-            if first.len() == http2::PREFACE.len() {
-                return Poll::Ready(true);
-            }
             // A verdict, or the end, is for the code that reads HTTP/1.
             if !http2::PREFACE.starts_with(&first) || watch.verdict().is_some() {
                 return Poll::Ready(false);
             }
             let room = http2::PREFACE.len() - first.len();
+            if room == 0 {
+                return Poll::Ready(true);
+            }
             let before = first.len();
             let read = wire.poll_receive(cx, room, |bytes| first.extend_from_slice(bytes));
             match read {
