@@ -210,10 +210,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         "\"127.0.0.1,::1\"",
         PROXY,
     ),
-    but(
-        Verdict::Refused,
-        noted("protocol", &["--protocol"], Takes::Value, "\"http\"", UWSGI),
-    ),
     noted(
         "uwsgi_allow_ips",
         &["--uwsgi-allow-from"],
@@ -472,7 +468,6 @@ mod tests {
             ("certfile", text("")),
             ("proxy_protocol", Item::Bool(false)),
             ("proxy_protocol", text("OFF")),
-            ("protocol", text("HTTP")),
             ("spew", text("False")),
             ("syslog", Item::Bool(false)),
             ("sendfile", Item::Bool(true)),
@@ -488,7 +483,6 @@ mod tests {
             ("certfile", text("cert.pem")),
             ("cert_reqs", Item::Number("2".to_owned())),
             ("proxy_protocol", Item::Bool(true)),
-            ("protocol", text("uwsgi")),
             ("dirty_apps", Item::List(vec![text("a:B")])),
         ] {
             assert_eq!(weigh(name, &value), Verdict::Refused, "{name}");

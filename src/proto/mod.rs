@@ -22,6 +22,7 @@ mod reply;
 mod service;
 mod upgrade;
 
+pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
 pub(crate) use self::io::Stream;
 

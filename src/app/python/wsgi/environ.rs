@@ -103,6 +103,7 @@ texts! {
         patch = "PATCH",
         options = "OPTIONS",
         http_10 = "HTTP/1.0",
+        http_2 = "HTTP/2.0",
         https = "https",
         port_http = "80",
         port_https = "443",
@@ -245,7 +246,11 @@ impl Environs {
             environ.set_item(&self.keys.method, method)?;
         }
         if parts.version != Version::HTTP_11 {
-            environ.set_item(&self.keys.protocol, &self.values.http_10)?;
+            let protocol = match parts.version {
+                Version::HTTP_2 => &self.values.http_2,
+                _ => &self.values.http_10,
+            };
+            environ.set_item(&self.keys.protocol, protocol)?;
         }
         if let Some(query) = parts.uri.query() {
             let query = self.query.borrow_mut().text(self.py, query.as_bytes())?;
