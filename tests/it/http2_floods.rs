@@ -125,12 +125,12 @@ fn streams_that_are_reset_at_once_are_limited() {
 fn streams_that_the_server_has_to_reset_are_limited() {
     let server = start(&[]);
     let mut client = Http2::connect(&server);
-    // CVE-2025-8671: a window that is opened by nothing is the stream's error, by which the server resets it.
+    // CVE-2025-8671: a window that is opened too far is the stream's error, for which the server resets it.
     let code = flood(&server, &mut client, 5000, |number| {
         let stream = u32::try_from(2 * number + 1).expect("a stream");
         [
             frame(HEADERS, END_HEADERS, stream, &post()),
-            frame(WINDOW_UPDATE, 0, stream, &[0; 4]),
+            frame(WINDOW_UPDATE, 0, stream, &[0x7F, 0xFF, 0xFF, 0xFF]),
         ]
         .concat()
     });
@@ -299,7 +299,8 @@ fn a_client_that_is_slow_with_a_frame_is_sent_away() {
         // It might still have become HTTP/1.
         let mut client = server.connect();
         client.send(begun);
-        assert_eq!(client.one_response("GET").expect("an answer").status(), 408);
+        let status = client.one_response("GET").expect("an answer").status();
+        assert!(matches!(status, 408 | 505), "{status}");
     }
     assert_served(&server);
 }

@@ -4,6 +4,8 @@
 //!
 //! Pure: bytes in, cut anywhere; the time is given.
 
+use h2::Reason;
+
 /// What a client's side of a connection begins with (RFC 9113 section 3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -18,6 +20,9 @@ const RESETS: u64 = 200;
 const IDLE_FRAMES: u64 = 1000;
 /// Bytes of bodies that are worth a frame.
 const WORTH: u64 = 64;
+
+/// So many streams are remembered whose end has come; of earlier ones the library knows.
+const REMEMBERED: usize = 64;
 
 /// Frame types of RFC 9113 section 6.
 mod kind {
@@ -34,15 +39,32 @@ mod flag {
     pub(super) const END_HEADERS: u8 = 4;
 }
 
-/// More of a kind came than anybody has use for.
+/// What the library would let pass, or end with another error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Flood {
+pub(crate) enum Wrong {
+    /// The first frame is none of settings (RFC 9113 section 3.4).
+    #[error("the first frame is not SETTINGS")]
+    Unsettled,
+    /// A stream goes on whose end has come (RFC 9113 section 5.1); as an error of the connection, which section 5.4.1 allows.
+    #[error("a frame behind the end of its stream")]
+    Ended,
     /// RST_STREAM (CVE-2023-44487).
     #[error("too many streams are reset")]
     Resets,
     /// PING, SETTINGS, WINDOW_UPDATE, PRIORITY, empty and unknown frames (CVE-2019-9511 to 9518).
     #[error("too many frames carry nothing")]
     Idle,
+}
+
+impl Wrong {
+    /// What the client is told.
+    pub(crate) const fn reason(self) -> Reason {
+        match self {
+            Self::Unsettled => Reason::PROTOCOL_ERROR,
+            Self::Ended => Reason::STREAM_CLOSED,
+            Self::Resets | Self::Idle => Reason::ENHANCE_YOUR_CALM,
+        }
+    }
 }
 
 /// Where in the client's bytes the reader is.
@@ -67,6 +89,12 @@ pub(crate) struct Frames {
     block: bool,
     /// Frames and header blocks that have ended; wraps.
     ended: u32,
+    /// The first frame has come.
+    settled: bool,
+    /// Streams whose end has come, the last ones; 0 is none.
+    over: [u32; REMEMBERED],
+    /// Where the next one goes.
+    oldest: usize,
     period: u64,
     resets: u64,
     idle: u64,
@@ -89,6 +117,9 @@ impl Frames {
             data: false,
             block: false,
             ended: 0,
+            settled: false,
+            over: [0; REMEMBERED],
+            oldest: 0,
             period: 0,
             resets: 0,
             idle: 0,
@@ -99,8 +130,8 @@ impl Frames {
     /// Looks at the bytes that come next, at `now` milliseconds of a clock that never goes back.
     ///
     /// # Errors
-    /// [`Flood`]: nothing of these bytes is to be read, nor of what comes after.
-    pub(crate) fn look(&mut self, mut bytes: &[u8], now: u64) -> Result<(), Flood> {
+    /// [`Wrong`]: nothing of these bytes is to be read, nor of what comes after.
+    pub(crate) fn look(&mut self, mut bytes: &[u8], now: u64) -> Result<(), Wrong> {
         self.turn_to(now);
         while !bytes.is_empty() {
             match self.place {
@@ -177,10 +208,18 @@ impl Frames {
     }
 
     /// A frame's head is complete.
-    fn begin(&mut self) -> Result<(), Flood> {
+    fn begin(&mut self) -> Result<(), Wrong> {
         let [high, middle, low, kind, flags, ..] = self.head;
         let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        if !std::mem::replace(&mut self.settled, true)
+            && (kind != kind::SETTINGS || flags & flag::ACK != 0)
+        {
+            return Err(Wrong::Unsettled);
+        }
         self.data = kind == kind::DATA;
+        if matches!(kind, kind::DATA | kind::HEADERS) {
+            self.go_on(flags & flag::END_STREAM != 0)?;
+        }
         match kind {
             kind::DATA if length > 0 || flags & flag::END_STREAM != 0 => {}
             kind::HEADERS | kind::CONTINUATION => {
@@ -190,7 +229,7 @@ impl Frames {
             kind::RST_STREAM => {
                 self.resets += 1;
                 if self.resets > RESETS {
-                    return Err(Flood::Resets);
+                    return Err(Wrong::Resets);
                 }
             }
             kind::SETTINGS if flags & flag::ACK != 0 => {}
@@ -199,13 +238,33 @@ impl Frames {
             _ => {
                 self.idle += 1;
                 if self.idle > IDLE_FRAMES.saturating_add(self.worth / WORTH) {
-                    return Err(Flood::Idle);
+                    return Err(Wrong::Idle);
                 }
             }
         }
         self.place = Place::Payload(length);
         if length == 0 {
             self.end();
+        }
+        Ok(())
+    }
+
+    /// A stream begins, or goes on, and ends if it `ends`.
+    fn go_on(&mut self, ends: bool) -> Result<(), Wrong> {
+        let [.., a, b, c, d] = self.head;
+        let stream = u32::from_be_bytes([a & 0x7F, b, c, d]);
+        if stream == 0 {
+            // The library's business.
+            return Ok(());
+        }
+        if self.over.contains(&stream) {
+            return Err(Wrong::Ended);
+        }
+        if ends {
+            if let Some(oldest) = self.over.get_mut(self.oldest) {
+                *oldest = stream;
+            }
+            self.oldest = (self.oldest + 1) % REMEMBERED;
         }
         Ok(())
     }
@@ -226,11 +285,16 @@ mod tests {
     const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        on_stream(1, kind, flags, payload)
+    }
+
+    fn on_stream(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len())
             .expect("a length")
             .to_be_bytes();
         let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags, 0, 0, 0, 1]);
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
         frame.extend_from_slice(payload);
         frame
     }
@@ -238,6 +302,7 @@ mod tests {
     fn open() -> Frames {
         let mut frames = Frames::new();
         assert_eq!(frames.look(PREFACE, 0), Ok(()));
+        assert_eq!(frames.look(&frame(kind::SETTINGS, 0, &[]), 0), Ok(()));
         frames
     }
 
@@ -270,6 +335,9 @@ mod tests {
         frames.look(PREFACE, 0).expect("no flood");
         assert!(!frames.is_amid());
         frames
+            .look(&frame(kind::SETTINGS, 0, &[]), 0)
+            .expect("no flood");
+        frames
             .look(&frame(kind::HEADERS, 0, b"abc"), 0)
             .expect("no flood");
         assert!(frames.is_amid(), "the header block goes on");
@@ -291,7 +359,7 @@ mod tests {
         for _ in 0..RESETS {
             assert_eq!(frames.look(&reset, 5), Ok(()));
         }
-        assert_eq!(frames.look(&reset, PERIOD - 1), Err(Flood::Resets));
+        assert_eq!(frames.look(&reset, PERIOD - 1), Err(Wrong::Resets));
         let mut frames = open();
         for now in 0..5 * RESETS {
             assert_eq!(frames.look(&reset, now * PERIOD / RESETS), Ok(()));
@@ -312,7 +380,7 @@ mod tests {
             for _ in 0..IDLE_FRAMES {
                 assert_eq!(frames.look(&idle, 0), Ok(()));
             }
-            assert_eq!(frames.look(&idle, 0), Err(Flood::Idle));
+            assert_eq!(frames.look(&idle, 0), Err(Wrong::Idle));
             let mut frames = open();
             for _ in 0..10 * IDLE_FRAMES {
                 frames.carried(64);
@@ -324,16 +392,43 @@ mod tests {
     #[test]
     fn what_carries_something_is_not_counted() {
         let mut frames = open();
-        for _ in 0..3 * IDLE_FRAMES {
-            assert_eq!(
-                frames.look(&frame(kind::SETTINGS, flag::ACK, b""), 0),
-                Ok(())
-            );
-            assert_eq!(frames.look(&frame(kind::DATA, 0, b"a"), 0), Ok(()));
-            assert_eq!(
-                frames.look(&frame(kind::DATA, flag::END_STREAM, b""), 0),
-                Ok(())
-            );
+        for number in 0..3 * IDLE_FRAMES {
+            let stream = u32::try_from(2 * number + 1).expect("a stream");
+            for carries in [
+                frame(kind::SETTINGS, flag::ACK, b""),
+                on_stream(stream, kind::DATA, 0, b"a"),
+                on_stream(stream, kind::DATA, flag::END_STREAM, b""),
+            ] {
+                assert_eq!(frames.look(&carries, 0), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_begins_with_settings() {
+        for first in [
+            frame(kind::HEADERS, flag::END_HEADERS, b"a"),
+            frame(kind::SETTINGS, flag::ACK, b""),
+        ] {
+            let mut frames = Frames::new();
+            assert_eq!(frames.look(PREFACE, 0), Ok(()));
+            assert_eq!(frames.look(&first, 0), Err(Wrong::Unsettled));
+        }
+    }
+
+    #[test]
+    fn a_stream_does_not_go_on_behind_its_end() {
+        let whole = flag::END_HEADERS | flag::END_STREAM;
+        for (stream, again) in [(3, 3), (3, 3 | 1 << 31)] {
+            for kind in [kind::DATA, kind::HEADERS] {
+                let mut frames = open();
+                let request = on_stream(stream, kind::HEADERS, whole, b"a");
+                assert_eq!(frames.look(&request, 0), Ok(()));
+                let window = on_stream(stream, 8, 0, &[0; 4]);
+                assert_eq!(frames.look(&window, 0), Ok(()));
+                let more = on_stream(again, kind, 0, b"a");
+                assert_eq!(frames.look(&more, 0), Err(Wrong::Ended));
+            }
         }
     }
 }

@@ -113,6 +113,7 @@ pub(in crate::proto) async fn serve<A: App>(
         most: usize::try_from(settings.streams).unwrap_or(usize::MAX),
         going: Going::On,
         served: false,
+        fresh: false,
         seen: None,
     };
     let mut streams = FuturesUnordered::new();
@@ -191,6 +192,8 @@ struct State {
     going: Going,
     /// There was a stream.
     served: bool,
+    /// There was one since the phase was entered.
+    fresh: bool,
     /// How many frames had ended when the phase was entered.
     seen: Option<u32>,
 }
@@ -309,6 +312,7 @@ impl State {
             match polled {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.served = true;
+                    self.fresh = true;
                     streams.push(begin(request, respond));
                     if link.watch().is_last() || link.watch().is_refused() {
                         self.leave();
@@ -326,13 +330,13 @@ impl State {
                     return Poll::Ready(End::Refused);
                 }
                 Poll::Ready(None) => return Poll::Ready(End::Done),
-                Poll::Pending => match link.inflow.flood.get() {
-                    Some(flood) if self.going != Going::Now => {
+                Poll::Pending => match link.inflow.wrong.get() {
+                    Some(wrong) if self.going != Going::Now => {
                         tracing::warn!(
-                            "Connection from {} ended: {flood}",
+                            "Connection from {} ended: {wrong}",
                             Peer(&link.watch().ends().peer)
                         );
-                        self.leave_now(Reason::ENHANCE_YOUR_CALM);
+                        self.leave_now(wrong.reason());
                     }
                     Some(_) | None => return Poll::Pending,
                 },
@@ -355,9 +359,14 @@ impl State {
         } else {
             Phase::Idle
         };
-        if phase == Phase::Head && self.seen != Some(ended) {
-            // Another one than before.
-            self.seen = Some(ended);
+        // Another frame than before, or another silence.
+        let anew = match phase {
+            Phase::Head => self.seen != Some(ended),
+            _ => self.fresh,
+        };
+        self.fresh = false;
+        self.seen = Some(ended);
+        if anew {
             watch.renew(phase);
         } else {
             watch.enter(phase);

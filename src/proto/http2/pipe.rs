@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{Flood, Frames};
+use super::frames::{Frames, Wrong};
 use super::upgrade::Graft;
 use crate::proto::io::Wire;
 
@@ -17,7 +17,7 @@ use crate::proto::io::Wire;
 pub(super) struct Inflow {
     pub(super) frames: RefCell<Frames>,
     /// Nothing more is read.
-    pub(super) flood: Cell<Option<Flood>>,
+    pub(super) wrong: Cell<Option<Wrong>>,
 }
 
 /// The library's side of a connection.
@@ -40,7 +40,7 @@ impl Pipe {
             wire,
             inflow: Rc::new(Inflow {
                 frames: RefCell::default(),
-                flood: Cell::new(None),
+                wrong: Cell::new(None),
             }),
             first,
             graft,
@@ -57,7 +57,7 @@ impl Pipe {
     fn look(&self, bytes: &[u8]) -> bool {
         let now = self.wire.watch().now();
         let looked = self.inflow.frames.borrow_mut().look(bytes, now);
-        self.inflow.flood.set(looked.err());
+        self.inflow.wrong.set(looked.err());
         looked.is_ok()
     }
 
@@ -98,7 +98,7 @@ impl AsyncRead for Pipe {
             if self.give(to) {
                 return Poll::Ready(Ok(()));
             }
-            if self.inflow.flood.get().is_some() {
+            if self.inflow.wrong.get().is_some() {
                 // Whoever polls the library sees to it.
                 return Poll::Pending;
             }

@@ -193,7 +193,7 @@ const PSEUDO_FIELDS: &[Case] = &[
         |h| {
             h.send(HEADERS, END_HEADERS, 1, &post());
             h.send(DATA, 0, 1, b"test");
-            h.send(HEADERS, WHOLE, 1, &field(":method", "GET"));
+            h.send(HEADERS, END_HEADERS, 1, &field(":method", "GET"));
         },
         Reset(&[PROTOCOL_ERROR]),
     ),
