@@ -14,6 +14,7 @@ use crate::last_words::LastWords;
 use crate::listener::Listener;
 use crate::os::privilege::Identity;
 use crate::scoreboard::Row;
+use crate::tls::{Files, TicketKeys};
 
 /// A worker's place: 0 to N-1, kept by its successors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +47,8 @@ pub(crate) enum Order {
     Announce,
     /// Accept from the socket that comes with this, too. Two bytes follow: the number of its listener.
     Adopt,
+    /// New handshakes have the files of TLS that come with this.
+    Certify,
     /// Exit at once.
     Quit,
     /// Reopen the log files.
@@ -71,6 +74,7 @@ impl Order {
             Self::Retire => b'T',
             Self::Announce => b'N',
             Self::Adopt => b'A',
+            Self::Certify => b'C',
             Self::Quit => b'Q',
             Self::Reopen => b'R',
         }
@@ -83,6 +87,7 @@ impl Order {
             b'T' => Some(Self::Retire),
             b'N' => Some(Self::Announce),
             b'A' => Some(Self::Adopt),
+            b'C' => Some(Self::Certify),
             b'Q' => Some(Self::Quit),
             b'R' => Some(Self::Reopen),
             _ => None,
@@ -126,6 +131,8 @@ pub(crate) enum Report {
     Adopted,
     /// It cannot accept from that one.
     Refused,
+    /// It could not take new files of TLS.
+    Behind,
 }
 
 impl Report {
@@ -140,6 +147,7 @@ impl Report {
             Self::Code => b'c',
             Self::Adopted => b'o',
             Self::Refused => b'f',
+            Self::Behind => b'b',
         }
     }
 
@@ -154,6 +162,7 @@ impl Report {
             b'c' => Some(Self::Code),
             b'o' => Some(Self::Adopted),
             b'f' => Some(Self::Refused),
+            b'b' => Some(Self::Behind),
             _ => None,
         }
     }
@@ -174,6 +183,10 @@ pub struct WorkerContext {
     pub(crate) listeners: Vec<Listener>,
     /// What is spoken at each of the configuration's listeners.
     pub(crate) spoken: Vec<Rc<Spoken>>,
+    /// What the files of TLS hold.
+    pub(crate) tls_files: Rc<Files>,
+    /// The keys of TLS session tickets, in shared memory.
+    pub(crate) ticket_keys: TicketKeys,
     /// The worker's end of the socket pair.
     pub(crate) channel: OwnedFd,
     /// The file it touches.

@@ -13,7 +13,7 @@
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
 //! | `proto` | HTTP on one connection | `app`, ground, `config` |
 //! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
-//! | ground: `channel drain heartbeat hooks last_words listener log news resident scoreboard websocket` | what both sides share | `os`, `config`, `error` |
+//! | ground: `channel drain heartbeat hooks last_words listener log news resident scoreboard tls websocket` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
 
@@ -46,6 +46,7 @@ mod pyentry;
 mod resident;
 mod scoreboard;
 mod server;
+mod tls;
 mod trampoline;
 mod upgrade;
 mod worker;

@@ -18,7 +18,8 @@ use crate::error::Exit;
 use crate::hooks;
 use crate::listener::{BindError, Bound, Inherited, Options, Site};
 use crate::master::{
-    self, Command, Edition, FDS, Master, OldMaster, PARENT, Pidfile, PidfileError, READY, Setup,
+    self, Certificates, Command, Edition, FDS, Master, OldMaster, PARENT, Pidfile,
+    PidfileError, READY, Setup,
 };
 use crate::os::fork::{Hooks, Side, exit_now, fork};
 use crate::os::process::unset_env;
@@ -136,6 +137,14 @@ impl Failure {
 
 fn check(config: &Config, parts: &Parts) -> Exit {
     if let Err(failure) = enter_directory(config) {
+        failure.tell();
+        return failure.exit;
+    }
+    if let Err(mistakes) = Certificates::read(config) {
+        let failure = Failure {
+            logged: false,
+            ..no_tls(mistakes)
+        };
         failure.tell();
         return failure.exit;
     }
@@ -274,6 +283,14 @@ fn preload(config: &Config, preload: Option<&Preload>) -> Result<bool, NotPreloa
     Ok(true)
 }
 
+fn no_tls(messages: Vec<String>) -> Failure {
+    Failure {
+        exit: Exit::Config,
+        messages,
+        logged: true,
+    }
+}
+
 fn told_already(exit: Exit) -> Failure {
     Failure {
         exit,
@@ -408,6 +425,7 @@ fn first_edition(
             "cannot give the logs to the user or group: {error}"
         ))
     })?;
+    let certificates = Certificates::read(&config).map_err(no_tls)?;
     let options = master::options(&config, &identity, config.workers.least);
     let mut of_manager = false;
     let opened = match given {
@@ -436,6 +454,7 @@ fn first_edition(
         config: Rc::new(config),
         bound,
         of_manager,
+        certificates,
         identity,
         proven: false,
         interface: None,

@@ -13,7 +13,7 @@ use http_body_util::combinators::Collect;
 use pin_project_lite::pin_project;
 use serde_json::{Value, json};
 
-use super::{Address, App, Body, BodyError, BootError, Host, Origin, Scheme};
+use super::{Address, App, Body, BodyError, BootError, Host, Origin, Scheme, Tls, base64};
 use crate::channel::WorkerContext;
 use crate::error::AnyError;
 
@@ -159,7 +159,7 @@ fn echo(parts: &request::Parts, origin: &Origin, body: &[u8]) -> Value {
         .collect();
     let (body, base64) = match std::str::from_utf8(body) {
         Ok(text) => (text.to_owned(), false),
-        Err(_) => (encode_base64(body), true),
+        Err(_) => (base64::encode(body), true),
     };
     let peer = match &origin.ends.peer {
         Address::Tcp(address) => address.to_string(),
@@ -179,26 +179,19 @@ fn echo(parts: &request::Parts, origin: &Origin, body: &[u8]) -> Value {
             Scheme::Http => "http",
             Scheme::Https => "https",
         },
+        "tls": origin.ends.tls.as_deref().map(tls),
     })
 }
 
-/// Base64 with padding (RFC 4648 section 4).
-fn encode_base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] =
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |index: usize| usize::from(group.get(index).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            if place > group.len() {
-                text.push('=');
-            } else {
-                text.push(char::from(ALPHABET[bits >> (18 - 6 * place) & 63]));
-            }
-        }
-    }
-    text
+fn tls(tls: &Tls) -> Value {
+    json!({
+        "version": tls.version_name(),
+        "cipher": tls.cipher,
+        "server_name": tls.server_name,
+        "protocol": tls.protocol.as_deref().map(String::from_utf8_lossy),
+        "resumed": tls.resumed,
+        "client": tls.client.as_ref().map(|client| &client.subject),
+    })
 }
 
 #[cfg(test)]
@@ -215,19 +208,6 @@ mod tests {
             ends,
             scheme: Scheme::Https,
             trusted: true,
-        }
-    }
-
-    #[test]
-    fn base64_is_padded() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
-            assert_eq!(encode_base64(bytes.as_bytes()), text);
         }
     }
 

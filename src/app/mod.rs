@@ -15,11 +15,13 @@ use tokio::sync::Notify;
 use crate::channel::{Interface, WorkerContext};
 use crate::error::{AnyError, Exit};
 
+mod base64;
 mod body;
 pub mod builtin;
 mod line;
 #[cfg(feature = "python")]
 pub(crate) mod python;
+mod tls;
 pub mod tower;
 
 pub use crate::drain::{Departure, Drain};
@@ -27,6 +29,7 @@ pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
 pub use line::Line;
 pub(crate) use line::{Client, Connection, Forsaken};
+pub use tls::{ClientIdentity, Tls, pem};
 
 /// The two ends of a connection.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub struct Ends {
     pub peer: Address,
     /// The address of ours that the client connected to.
     pub local: Address,
+    /// What is known of its TLS, where it has any.
+    pub tls: Option<Arc<Tls>>,
     /// Tells when the connection's worker is about to leave.
     pub(crate) drain: Drain,
 }
@@ -46,6 +51,7 @@ impl Ends {
         Self {
             peer,
             local,
+            tls: None,
             drain: Drain::default(),
         }
     }
@@ -60,12 +66,12 @@ pub enum Address {
     Unix(Option<PathBuf>),
 }
 
-/// The URL scheme the client used, as far as a trusted proxy tells.
+/// The URL scheme the client used: the connection's own, or what a trusted proxy tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// Plain HTTP.
     Http,
-    /// HTTPS, ended at a trusted proxy.
+    /// HTTPS, ended here or at a trusted proxy.
     Https,
 }
 
@@ -74,7 +80,8 @@ pub enum Scheme {
 pub struct Origin {
     /// The connection's two ends.
     pub ends: Arc<Ends>,
-    /// `https` only where a trusted proxy said so (`--forwarded-allow-ips`, `secure_scheme_headers`).
+    /// `https` where the connection is so, or where a trusted proxy said so (`--forwarded-allow-ips`,
+    /// `secure_scheme_headers`).
     pub scheme: Scheme,
     /// The peer is one of `--forwarded-allow-ips` (unix peers always are): its forwarded headers may be believed.
     pub trusted: bool,
@@ -85,6 +92,12 @@ impl Origin {
     #[must_use]
     pub fn drain(&self) -> &Drain {
         &self.ends.drain
+    }
+
+    /// What is known of the connection's TLS, where it has any: it may have been ended at a proxy instead.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.ends.tls.as_deref()
     }
 }
 

@@ -127,11 +127,11 @@ fn lists_accumulate_within_a_source_and_replace_between_sources() {
 
 #[test]
 fn gunicorns_variable_counts_where_ours_is_not() {
-    let start = Start::new().env("GUNICORN_CMD_ARGS", "--workers 5 --certfile=x");
+    let start = Start::new().env("GUNICORN_CMD_ARGS", "--workers 5 --paste=x");
     assert_eq!(
         start.mistakes(&["app"]),
         [
-            "GUNICORN_CMD_ARGS --certfile: is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips"
+            "GUNICORN_CMD_ARGS --paste: is not here: PasteDeploy files are not read; name a callable, such as MODULE:CALLABLE"
         ]
     );
     let start = Start::new().env("GUNICORN_CMD_ARGS", "--workers 5");
@@ -192,7 +192,7 @@ fn binds_say_what_they_speak_in_the_file_and_on_the_command_line() {
         Start::new().mistakes(&words),
         [
             "--bind: \"0.0.0.0:1\": is there twice",
-            "--bind: \"https://0.0.0.0:2\": TLS is not served"
+            "--bind: \"https://0.0.0.0:2\": has no certificate: say ?cert=FILE&key=FILE, or --certfile for all"
         ]
     );
     let start = Start::new().file("[[bind]]\naddress = \":1\"\nworkers = 2\n");
@@ -212,16 +212,7 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
         .env("RGUN_BACKLOG", "-1")
         .env("RGUN_CMD_ARGS", "--keep-alive never");
     let words = [
-        "-w",
-        "0",
-        "--certfile",
-        "c.pem",
-        "-b",
-        ":1",
-        "-b",
-        ":1",
-        "--chdir",
-        "nowhere",
+        "-w", "0", "--paste", "c.ini", "-b", ":1", "-b", ":1", "--chdir", "nowhere",
     ];
     assert_eq!(
         start.mistakes(&words),
@@ -233,7 +224,7 @@ fn all_mistakes_are_told_at_once_with_their_sources() {
             "rgun.toml:5: \"server\" is no setting; settings stand at the top of the file, in no table".to_owned(),
             "RGUN_BACKLOG: \"-1\": must be a whole number from 1 to 2147483647".to_owned(),
             "RGUN_CMD_ARGS --keep-alive: \"never\": must be seconds from 0 up, or with a unit: 30, 0.5, 500ms, 2m, 1h (at most a year)".to_owned(),
-            "--certfile: is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips".to_owned(),
+            "--paste: is not here: PasteDeploy files are not read; name a callable, such as MODULE:CALLABLE".to_owned(),
             "--workers: \"0\": must be a whole number from 1 to 1024, or auto, or MIN..MAX of these".to_owned(),
             "No application module specified.".to_owned(),
             "--bind: \"0.0.0.0:1\": is there twice".to_owned(),

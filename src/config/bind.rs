@@ -11,10 +11,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Config;
 use super::address::Address;
 use super::raw::{Item, scalar};
 use super::value::{did_you_mean, nearest};
+use super::{Config, TlsVersion};
 use options::{KEYS, Key};
 use text::{Scheme, decoded, encoded, split};
 
@@ -47,18 +47,43 @@ pub enum Speaks {
 pub struct TlsOptions {
     /// Files of certificate chains, in PEM; none where the settings for all listeners name one.
     pub certs: Vec<PathBuf>,
-    /// The file of the private key for each of `certs`, in PEM.
+    /// The file of the private key for each of `certs`, in PEM; none where the keys are in the same files.
     pub keys: Vec<PathBuf>,
     /// The file of the authorities, in PEM, by which client certificates are checked.
     pub client_ca: Option<PathBuf>,
     /// Whether clients have to have a certificate; `None` is required where there is a `client_ca`, else none.
     pub client_cert: Option<ClientCert>,
+    /// Nothing older is spoken.
+    pub min_version: Option<TlsVersion>,
 }
 
 impl TlsOptions {
     /// Each certificate chain with its key.
     pub fn pairs(&self) -> impl Iterator<Item = (&PathBuf, &PathBuf)> {
-        self.certs.iter().zip(&self.keys)
+        let keys = if self.keys.is_empty() {
+            &self.certs
+        } else {
+            &self.keys
+        };
+        self.certs.iter().zip(keys)
+    }
+
+    /// With what the settings for all listeners say where this says nothing.
+    fn under(&self, config: &Config) -> Self {
+        let mut whole = self.clone();
+        if whole.certs.is_empty() {
+            whole.certs.extend(config.certfile.clone());
+            whole.keys.extend(config.keyfile.clone());
+        }
+        let own_ca = self.client_ca.is_some();
+        whole.client_ca = whole.client_ca.or_else(|| config.ca_certs.clone());
+        whole.client_cert = Some(match self.client_cert {
+            Some(own) => own,
+            None if own_ca => ClientCert::Required,
+            None => config.cert_reqs,
+        });
+        whole.min_version = whole.min_version.or(Some(config.tls_min_version));
+        whole
     }
 }
 
@@ -186,7 +211,7 @@ fn one_of(word: &str, names: &[&str]) -> String {
 pub struct Spoken {
     /// Whether connections begin with a PROXY header.
     pub proxy: ProxyProtocol,
-    /// Whether TLS follows.
+    /// Whether TLS follows; nothing of it is left to the settings then.
     pub tls: Option<TlsOptions>,
     /// And in it.
     pub speaks: Speaks,
@@ -234,12 +259,16 @@ impl Bind {
         match &self.speaks {
             Some(speaks) => Spoken {
                 proxy,
-                tls: self.tls.clone(),
+                tls: self.tls.as_ref().map(|tls| tls.under(config)),
                 speaks: speaks.clone(),
             },
             None => Spoken {
                 proxy,
-                tls: None,
+                // Gunicorn: `is_ssl`.
+                tls: config
+                    .certfile
+                    .as_ref()
+                    .map(|_| TlsOptions::default().under(config)),
                 speaks: match config.protocol {
                     Protocol::Http => Speaks::Http,
                     Protocol::Uwsgi => Speaks::Uwsgi,
@@ -340,6 +369,7 @@ impl Bind {
             return Ok(());
         };
         match tls.certs.len().cmp(&tls.keys.len()) {
+            std::cmp::Ordering::Greater if tls.keys.is_empty() => {}
             std::cmp::Ordering::Greater => return Err("has a cert without its key".to_owned()),
             std::cmp::Ordering::Less => return Err("has a key without its cert".to_owned()),
             std::cmp::Ordering::Equal => {}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User};
 
 use super::address::Address;
-use super::bind::Speaks;
+use super::bind::{ClientCert, Speaks, TlsOptions};
 use super::merge::{Inputs, Merged, Mistake, Source, index_of};
 use super::value::LogTarget;
 
@@ -28,6 +28,7 @@ pub(super) fn check(merged: &mut Merged, inputs: &Inputs<'_>, mistakes: &mut Vec
     let mut check = Check { merged, mistakes };
     check.app(inputs.takes_app);
     check.binds();
+    check.tls();
     check.directories(&base);
     check.accounts();
 }
@@ -81,8 +82,10 @@ impl Check<'_> {
                 problems.push(format!("{:?}: is there twice", bind.address.to_string()));
             }
             let spoken = bind.spoken(config);
+            if let Some(problem) = spoken.tls.as_ref().and_then(unfit) {
+                problems.push(format!("{:?}: {problem}", bind.to_string()));
+            }
             let missing = match spoken.speaks {
-                _ if spoken.tls.is_some() => "TLS is not served",
                 Speaks::Http => continue,
                 Speaks::Uwsgi => "the uwsgi protocol is not served",
                 Speaks::Tcp(_) => "there is no such service",
@@ -94,6 +97,23 @@ impl Check<'_> {
         }
         for problem in problems {
             self.blame("bind", problem);
+        }
+    }
+
+    fn tls(&mut self) {
+        let config = &self.merged.config;
+        let served = config
+            .bind
+            .iter()
+            .any(|bind| bind.spoken(config).tls.is_some());
+        if config.certfile.is_none() && config.keyfile.is_some() {
+            self.blame(
+                "keyfile",
+                "is the key of a certfile, which is not there".to_owned(),
+            );
+        } else if config.cert_reqs != ClientCert::Off && !served {
+            let problem = "asks clients for certificates, and there is no TLS: no certfile, and no https:// bind";
+            self.blame("cert_reqs", problem.to_owned());
         }
     }
 
@@ -157,6 +177,22 @@ impl Check<'_> {
         if let Some(problem) = group {
             self.blame("group", problem);
         }
+    }
+}
+
+/// What keeps TLS from being served.
+fn unfit(tls: &TlsOptions) -> Option<&'static str> {
+    let asks = tls.client_cert.is_some_and(|asks| asks != ClientCert::Off);
+    if !cfg!(feature = "tls") {
+        Some("TLS is not in this build of the server (cargo feature \"tls\")")
+    } else if tls.certs.is_empty() {
+        Some("has no certificate: say ?cert=FILE&key=FILE, or --certfile for all")
+    } else if asks && tls.client_ca.is_none() {
+        Some(
+            "asks clients for certificates: say by which authorities they are checked, client-ca=FILE or --ca-certs",
+        )
+    } else {
+        None
     }
 }
 

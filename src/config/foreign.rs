@@ -54,7 +54,7 @@ impl Foreign {
             "" | "[]" | "{}" => "off",
             default => default,
         };
-        // `suppress_ragged_eofs = False` does ask for something.
+        // Where the default is on, off does ask for something.
         let asks_nothing = *value == Item::Nothing
             || word == default.to_ascii_lowercase()
             || (word == "off" && default != "true")
@@ -145,7 +145,8 @@ const STRICT: &str = "does nothing: requests are read strictly by RFC 9112";
 const PROXY: &str = "is not here yet: the PROXY protocol is not read; use X-Forwarded headers and --forwarded-allow-ips";
 const UWSGI: &str =
     "is not here yet: the uwsgi protocol is not served; let the proxy speak HTTP";
-const TLS: &str = "is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips";
+const SSL_VERSION: &str = "does nothing, as in Gunicorn since 21: use --tls-min-version";
+const HANDSHAKE: &str = "is so: a connection is TLS from its first byte on";
 const SYSLOG: &str = "is not here yet: log to standard error (--error-logfile -) and let the system's log collect it";
 const LOGGER: &str = "does nothing: the server's logs are not written by Python; see --error-logfile, --log-level and --access-logformat, or logconfig_dict for the app's own";
 const STATSD: &str = "is not here yet: no StatsD metrics are sent";
@@ -154,7 +155,7 @@ const CONFIG: &str = "names the configuration file on the command line only: --c
 const DEFAULT_NAME: &str = "is the name that process lists show where there is no proc_name";
 const LOGCONFIG: &str = "is a Python dictionary: it is read from a Python configuration file (gunicorn.conf.py); elsewhere use logconfig_json";
 const HOOK: &str = "is a Python function: server hooks are read from a Python configuration file (gunicorn.conf.py)";
-const NO_CONTEXT: &str = "is not called: TLS is not served; end it at a proxy";
+const NO_CONTEXT: &str = "is not called: TLS is not Python's; --certfile, --ca-certs, --cert-reqs, --tls-min-version and --ciphers say what it is, and binds may have words of their own";
 const DIRTY: &str = "is not here: there is no second pool for long jobs; use a job queue";
 const CONTROL: &str = "is not here yet: there is no control socket; use signals to the master";
 
@@ -337,38 +338,23 @@ pub(crate) static FOREIGN: &[Foreign] = &[
     hook("nworkers_changed"),
     hook("on_exit"),
     noted("ssl_context", &[], Takes::Value, "", NO_CONTEXT),
-    but(
-        Verdict::Refused,
-        noted("keyfile", &["--keyfile"], Takes::Value, "", TLS),
-    ),
-    but(
-        Verdict::Refused,
-        noted("certfile", &["--certfile"], Takes::Value, "", TLS),
-    ),
-    noted("ssl_version", &["--ssl-version"], Takes::Value, "2", TLS),
-    but(
-        Verdict::Refused,
-        noted("cert_reqs", &["--cert-reqs"], Takes::Value, "0", TLS),
-    ),
-    but(
-        Verdict::Refused,
-        noted("ca_certs", &["--ca-certs"], Takes::Value, "", TLS),
-    ),
     noted(
-        "suppress_ragged_eofs",
-        &["--suppress-ragged-eofs"],
-        Takes::Nothing,
-        "true",
-        TLS,
+        "ssl_version",
+        &["--ssl-version"],
+        Takes::Value,
+        "2",
+        SSL_VERSION,
     ),
-    noted(
-        "do_handshake_on_connect",
-        &["--do-handshake-on-connect"],
-        Takes::Nothing,
-        "false",
-        TLS,
+    but(
+        Verdict::Obeyed,
+        noted(
+            "do_handshake_on_connect",
+            &["--do-handshake-on-connect"],
+            Takes::Nothing,
+            "false",
+            HANDSHAKE,
+        ),
     ),
-    noted("ciphers", &["--ciphers"], Takes::Value, "", TLS),
     but(
         Verdict::Refused,
         noted("dirty_apps", &["--dirty-app"], Takes::Value, "[]", DIRTY),
@@ -465,13 +451,13 @@ mod tests {
             }
         }
         for (name, value) in [
-            ("certfile", text("")),
             ("proxy_protocol", Item::Bool(false)),
             ("proxy_protocol", text("OFF")),
             ("spew", text("False")),
             ("syslog", Item::Bool(false)),
             ("sendfile", Item::Bool(true)),
             ("control_socket_disable", Item::Bool(true)),
+            ("do_handshake_on_connect", Item::Bool(true)),
         ] {
             assert_eq!(weigh(name, &value), Verdict::Obeyed, "{name}");
         }
@@ -480,8 +466,6 @@ mod tests {
     #[test]
     fn what_the_service_needs_is_refused_and_the_rest_noted() {
         for (name, value) in [
-            ("certfile", text("cert.pem")),
-            ("cert_reqs", Item::Number("2".to_owned())),
             ("proxy_protocol", Item::Bool(true)),
             ("dirty_apps", Item::List(vec![text("a:B")])),
         ] {
@@ -490,7 +474,7 @@ mod tests {
         for (name, value) in [
             ("statsd_host", text("localhost:8125")),
             ("logger_class", text("mine.Logger")),
-            ("suppress_ragged_eofs", Item::Bool(false)),
+            ("ssl_version", Item::Number("5".to_owned())),
         ] {
             assert_eq!(weigh(name, &value), Verdict::Noted, "{name}");
         }

@@ -394,6 +394,25 @@ where
     }
 }
 
+/// The same, which may be a number.
+pub(crate) struct Code<T>(PhantomData<T>);
+
+impl<T> Kind for Code<T>
+where
+    T: std::str::FromStr<Err = String> + Display,
+{
+    type Value = T;
+    const NUMERIC: bool = true;
+
+    fn parse(word: &str) -> Result<T, String> {
+        word.parse()
+    }
+
+    fn show(value: &T) -> String {
+        quoted(&value.to_string())
+    }
+}
+
 /// The app's path.
 pub(crate) type App = Word<AppPath>;
 

@@ -18,6 +18,7 @@ mod merge;
 mod raw;
 mod script;
 mod settings;
+mod tls;
 mod value;
 
 pub use address::Address;
@@ -26,6 +27,7 @@ pub use declare::{Reload, Setting};
 pub use kind::Form;
 pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
+pub use tls::{CipherList, SUITES, Suite, TlsVersion, TlsWatch};
 pub use value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, Http2Cleartext, HttpProtocol,
     LogLevel, LogTarget, ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::Address;
-use super::bind::{Bind, Protocol};
+use super::bind::{Bind, ClientCert, Protocol};
 use super::declare::{Reload, Setting, settings};
 use super::kind::{
-    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, UrlPath,
-    Whole, Word, Workers,
+    Account, App, Bytes, Code, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text,
+    UrlPath, Whole, Word, Workers,
 };
 use super::list::{Listening, Many, Maybe, Networks, Pairs};
+use super::tls::{CipherList, TlsVersion, TlsWatch};
 use super::value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, Http2Cleartext, HttpProtocol,
     LogLevel, LogTarget, ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
@@ -217,6 +218,61 @@ settings! {
         /// Bytes a second below which a body or response past its timeout is cut; 0 is none.
         min_rate: u64 as Bytes<u64, { u64::MAX }> = 240,
             ["--min-rate"] BYTES, on_reload NewWorkers;
+    }
+
+    section "TLS" {
+        /// The certificate chain, in PEM, by which all plain binds are HTTPS: the server's own certificate first.
+        ///
+        /// Without `keyfile` the key is in the same file. A bind may have its own instead:
+        /// `https://HOST:PORT?cert=FILE&key=FILE`, where several are chosen from by the name that a client asks for.
+        certfile: Option<PathBuf> as Maybe<File> = None,
+            ["--certfile"] FILE, on_reload NewWorkers;
+
+        /// The private key of `certfile`, in PEM, not encrypted. It is read by the master, before privileges are dropped.
+        keyfile: Option<PathBuf> as Maybe<File> = None,
+            ["--keyfile"] FILE, on_reload NewWorkers;
+
+        /// The certificates of the authorities, in PEM, that client certificates are checked by.
+        ca_certs: Option<PathBuf> as Maybe<File> = None,
+            ["--ca-certs"] FILE, on_reload NewWorkers;
+
+        /// Whether clients need a certificate: none (0), optional (1) or required (2). With 1 and 2 `ca_certs` must be there.
+        cert_reqs: ClientCert as Code<ClientCert> = ClientCert::Off,
+            ["--cert-reqs"] HOW, on_reload NewWorkers;
+
+        /// The oldest TLS that is spoken, 1.2 or 1.3; of all listeners that do not say so themselves (`min-version`).
+        tls_min_version: TlsVersion as Code<TlsVersion> = TlsVersion::V12,
+            ["--tls-min-version"] VERSION, on_reload NewWorkers;
+
+        /// The cipher suites of TLS 1.2, as OpenSSL lists them; without it all that have forward secrecy and authenticate.
+        ///
+        /// Others cannot be had, and those of TLS 1.3 are all there.
+        ciphers: Option<CipherList> as Maybe<Word<CipherList>> = None,
+            ["--ciphers"] LIST, on_reload NewWorkers;
+
+        /// Whether an end of a connection without TLS's own end is taken for an end; else for an error.
+        suppress_ragged_eofs: bool as Switch = true,
+            ["--suppress-ragged-eofs"] BOOL, on_reload NewWorkers;
+
+        /// Whether files of TLS that change are taken for new handshakes: on, or off, where HUP takes them.
+        ///
+        /// Where they are not right the old ones stay, and the log tells why. No worker is replaced for it.
+        tls_watch: TlsWatch as Word<TlsWatch> = TlsWatch::On,
+            ["--tls-watch"] HOW, on_reload Live;
+
+        /// How long a TLS handshake may take, from the connection on; 0 is no limit.
+        tls_handshake_timeout: Duration as Seconds = seconds(10),
+            ["--tls-handshake-timeout"] SECONDS, on_reload NewWorkers;
+
+        /// How many TLS handshakes may be under way in a worker; more wait, and those that are stuck for a second make room.
+        tls_handshakes: usize as Whole<usize, 1, 1_000_000> = 256,
+            ["--tls-handshakes"] COUNT, on_reload NewWorkers;
+
+        /// How long a TLS session can be resumed, at least, by any worker, also after a reload; 0 is never.
+        ///
+        /// Tickets hold it, whose keys are replaced twice in this time.
+        tls_session_lifetime: Duration as Seconds = seconds(12 * 3600),
+            ["--tls-session-lifetime"] SECONDS, on_reload NewWorkers;
     }
 
     section "Limits of a request" {

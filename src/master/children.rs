@@ -67,6 +67,8 @@ pub(crate) struct Child {
     pub(crate) adopting: VecDeque<SocketId>,
     /// It could not take one that it was given.
     pub(crate) refuses: bool,
+    /// It is to be sent the files of TLS.
+    pub(crate) is_behind: bool,
     heartbeat: Heartbeat,
     last_words: LastWords,
     code: Option<CodeFiles>,
@@ -113,6 +115,7 @@ impl Child {
             serves,
             adopting: VecDeque::new(),
             refuses: false,
+            is_behind: false,
             heartbeat,
             last_words,
             code,
@@ -145,7 +148,7 @@ impl Child {
             Order::Quit => Some(Signal::SIGQUIT),
             Order::Reopen => Some(Signal::SIGUSR1),
             // There is none that means it.
-            Order::Announce | Order::Adopt => None,
+            Order::Announce | Order::Adopt | Order::Certify => None,
         };
         if !sent && let Some(signal) = signal {
             self.signal(signal);
@@ -172,6 +175,15 @@ impl Child {
             self.adopting.push_back(id);
         }
         given
+    }
+
+    /// Sends it new files of TLS; false where its channel takes nothing now.
+    pub(crate) fn certify(&self, letter: BorrowedFd<'_>) -> bool {
+        let byte = [Order::Certify.byte()];
+        // Who has closed its end needs no more.
+        self.channel
+            .as_ref()
+            .is_none_or(|channel| fds::send(channel.as_fd(), &byte, letter).is_ok())
     }
 
     /// Told to leave at once; killed at `until`.
@@ -343,7 +355,8 @@ impl Children {
                 | Report::Is(_)
                 | Report::Code
                 | Report::Adopted
-                | Report::Refused,
+                | Report::Refused
+                | Report::Behind,
                 life,
             ) => life,
         };
@@ -354,6 +367,7 @@ impl Children {
                 child.refuses = true;
             }
             Report::Spent => child.spent = true,
+            Report::Behind => child.is_behind = true,
             Report::Ready | Report::Draining | Report::Is(_) | Report::Code => {}
         }
         Some(child)

@@ -1,6 +1,7 @@
 //! The master: forks workers, waits, and moves what is a step towards what is wanted. One thread, no Tokio, no HTTP;
 //! what a worker does is a function that it was given.
 
+mod certificates;
 mod children;
 mod event;
 mod handover;
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+pub(crate) use certificates::Certificates;
+use certificates::Lookout;
 use pidfile::remove_second as remove_second_pidfile;
 pub(crate) use pidfile::{Pidfile, PidfileError};
 pub(crate) use reload::{Edition, give_logs_away, identity, of_config, options, told};
@@ -41,6 +44,7 @@ use crate::os::fork::Hooks;
 use crate::os::process::{Ended, set_title};
 use crate::os::signal::Signals;
 use crate::scoreboard::Scoreboard;
+use crate::tls::TicketKeys;
 use children::{Child, Children, Life, Sent};
 use event::Happened;
 use phase::{Action, Event, Patience, Phase};
@@ -105,6 +109,10 @@ pub(crate) struct Master {
     phase: Phase,
     /// `--reload`.
     watcher: Option<Watcher>,
+    /// Sees that the files of TLS have changed.
+    lookout: Lookout,
+    /// Of TLS sessions.
+    ticket_keys: TicketKeys,
     /// USR2.
     upgrade: Upgrade,
     /// The code to end with.
@@ -122,9 +130,12 @@ impl Master {
             .config
             .reload
             .then(|| Watcher::new(&first.config, Instant::now()));
-        Ok(Self {
+        let lifetime = first.config.tls_session_lifetime;
+        let mut master = Self {
             setup,
             watcher,
+            lookout: Lookout::default(),
+            ticket_keys: TicketKeys::new(lifetime, Instant::now())?,
             age: 0,
             newest: first.generation,
             current: first,
@@ -137,7 +148,9 @@ impl Master {
             phase: Phase::Running,
             upgrade,
             outcome: Exit::Done,
-        })
+        };
+        master.watch_certificates(Instant::now());
+        Ok(master)
     }
 
     /// Serves until a signal ends it.
@@ -155,6 +168,7 @@ impl Master {
                     .as_ref()
                     .and_then(Watcher::fd)
                     .into_iter()
+                    .chain(self.lookout.fd())
                     .chain(self.upgrade.fds()),
                 deadline,
                 Instant::now(),
@@ -215,6 +229,7 @@ impl Master {
             self.follow_plan(now);
         }
         self.enforce_deadlines(now);
+        self.ticket_keys.turn(now);
         self.tell_watchers();
     }
 
@@ -235,6 +250,7 @@ impl Master {
                 Report::Spent => tracing::debug!("{child} has answered enough"),
                 Report::Adopted => tracing::debug!("{child} accepts from another socket"),
                 Report::Refused => tracing::warn!("{child} cannot take another socket"),
+                Report::Behind => tracing::warn!("{child} cannot take the new files of TLS"),
                 Report::Code => {
                     let files = child.code();
                     if let Some(watcher) = &mut self.watcher {
@@ -263,6 +279,9 @@ impl Master {
             if let Some(event) = event::meaning(signal) {
                 self.on(event, now);
             }
+        }
+        if self.phase.is_serving() {
+            self.look_at_certificates(now);
         }
         if self.phase.is_running()
             && let Some(file) = self
@@ -492,6 +511,8 @@ impl Master {
             .chain(parent)
             .chain(respawn)
             .chain(self.watcher.as_ref().and_then(Watcher::deadline))
+            .chain(self.lookout.deadline().filter(|_| self.phase.is_serving()))
+            .chain(self.ticket_keys.deadline())
             .min()
     }
 

@@ -4,8 +4,10 @@
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::Master;
+use super::certificates::Certificates;
 use super::plan::{Strategy, Wanted};
 use super::scale::Range;
 use super::upgrade::Standing;
@@ -22,6 +24,8 @@ pub(crate) struct Edition {
     pub(crate) config: Rc<Config>,
     pub(crate) bound: Vec<Bound>,
     pub(crate) identity: Identity,
+    /// What it needs for TLS.
+    pub(crate) certificates: Certificates,
     /// How many workers of it are wanted.
     pub(crate) workers: u16,
     /// Between how many there may be.
@@ -46,6 +50,7 @@ impl Edition {
         generation: Generation,
     ) -> Result<Self, Vec<String>> {
         let identity = identity(&config).map_err(|error| vec![error])?;
+        let certificates = Certificates::read(&config)?;
         let range = Range::new(config.workers);
         let workers = if range.is_open() {
             // The load does not change with the configuration.
@@ -92,6 +97,7 @@ impl Edition {
             config: Rc::new(config),
             bound,
             of_manager: self.of_manager,
+            certificates,
             identity,
             proven: false,
             interface: None,
@@ -177,6 +183,7 @@ impl Master {
                 self.respawn.forget();
                 let (before, workers) = (self.current.workers, edition.workers);
                 self.coming = Some(edition);
+                self.watch_certificates(Instant::now());
                 if before == 0 {
                     // After WINCH there is no generation to go on with.
                     self.commit_reload();
@@ -207,6 +214,10 @@ impl Master {
             tracing::info!("Listening at: {} ({})", urls.join(","), std::process::id());
         }
         tracing::debug!("generation {} took over", self.current.generation);
+        let now = Instant::now();
+        self.ticket_keys
+            .live(self.current.config.tls_session_lifetime, now);
+        self.watch_certificates(now);
         set_title(&self.title("master"));
     }
 
@@ -218,6 +229,7 @@ impl Master {
         };
         tracing::error!("Reload abandoned ({why}): the workers from before go on.");
         edition.remove_paths_not_in(&self.current);
+        self.watch_certificates(Instant::now());
         let before = &self.current.config;
         if let Err(error) = crate::log::reconfigure(&before.errorlog, before.loglevel) {
             tracing::error!(

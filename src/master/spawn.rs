@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Master;
+use super::certificates::Lookout;
 use super::children::Child;
 use super::plan::{Goal, Step, plan};
 use super::reload::Edition;
@@ -151,6 +152,8 @@ impl Master {
             interface: edition.interface,
             listeners,
             spoken,
+            tls_files: Rc::clone(&edition.certificates.files),
+            ticket_keys: self.ticket_keys.clone(),
             channel: OwnedFd::from(theirs),
             heartbeat: heartbeat.share()?,
             last_words: Some(last_words.share()?),
@@ -197,6 +200,7 @@ impl Master {
     fn become_worker(&mut self, context: WorkerContext) -> ! {
         self.children.forget();
         self.watcher = None;
+        self.lookout = Lookout::default();
         self.upgrade.forget();
         self.current.bound.clear();
         self.coming = None;

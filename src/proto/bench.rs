@@ -12,7 +12,7 @@ use super::forwarded::Forwarded;
 use super::guard::Rules;
 use super::http::{HttpService, Settings};
 use super::http2::Http2;
-use super::io::Stream;
+use super::stream::Stream;
 use crate::app::builtin::Builtin;
 use crate::app::{Address, Ends};
 use crate::config::{AllowList, HeaderMapping};
@@ -44,6 +44,7 @@ impl Server {
                 body: Duration::from_secs(10),
                 write: Duration::from_secs(10),
                 min_rate: 500,
+                handshake: Duration::from_secs(10),
             },
             forwarded: Forwarded::new(AllowList::Everybody, &[], &[], HeaderMapping::Drop),
             access_log_format: String::new(),

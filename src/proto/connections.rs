@@ -48,6 +48,8 @@ pub(crate) struct Timeouts {
     pub(crate) body: Duration,
     /// How far the reading of a response may fall behind `min_rate`.
     pub(crate) write: Duration,
+    /// From a connection to the end of its TLS handshake.
+    pub(crate) handshake: Duration,
     /// Bytes a second.
     pub(crate) min_rate: u64,
 }
@@ -55,6 +57,10 @@ pub(crate) struct Timeouts {
 /// What a connection is doing, as far as its deadline goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// Accepted where TLS is spoken: no byte yet, or no room for its handshake.
+    Greeting,
+    /// In its TLS handshake.
+    Handshake,
     /// Accepted, no byte yet.
     Fresh,
     /// Between requests.
@@ -320,14 +326,15 @@ impl Watch {
         if limits.write > 0 && self.sent.tick(elapsed, limits.write) {
             return Some(Verdict::SlowReader);
         }
-        let (header, linger) = if self.refused {
-            (REFUSED, REFUSED)
+        let (handshake, header, linger) = if self.refused {
+            (REFUSED, REFUSED, REFUSED)
         } else {
-            (limits.header, LINGER)
+            (limits.handshake, limits.header, LINGER)
         };
         match self.phase.get() {
+            Phase::Greeting | Phase::Handshake if past(handshake) => Some(Verdict::Close),
             Phase::Fresh if past(header) => Some(Verdict::Close),
-            Phase::Fresh if self.draining() => {
+            Phase::Greeting | Phase::Handshake | Phase::Fresh if self.draining() => {
                 (age.min(self.drained_for()) > DRAIN_FRESH).then_some(Verdict::Close)
             }
             Phase::Idle if past(limits.keepalive) => Some(Verdict::Close),
@@ -339,7 +346,9 @@ impl Watch {
             Phase::Receiving if limits.body > 0 && self.received.tick(elapsed, limits.body) => {
                 Some(Verdict::SlowBody)
             }
-            Phase::Fresh
+            Phase::Greeting
+            | Phase::Handshake
+            | Phase::Fresh
             | Phase::Idle
             | Phase::Head
             | Phase::Receiving
@@ -366,7 +375,13 @@ const fn state(phase: Phase) -> Option<&'static str> {
         Phase::Handling => Some(""),
         Phase::Receiving => Some(", whose body is not here yet"),
         Phase::Upgraded => Some(", upgraded"),
-        Phase::Fresh | Phase::Idle | Phase::Head | Phase::Streams | Phase::Lingering => None,
+        Phase::Greeting
+        | Phase::Handshake
+        | Phase::Fresh
+        | Phase::Idle
+        | Phase::Head
+        | Phase::Streams
+        | Phase::Lingering => None,
     }
 }
 
@@ -399,6 +414,7 @@ struct Limits {
     header: u64,
     body: u64,
     write: u64,
+    handshake: u64,
 }
 
 /// All connections of a worker.
@@ -408,6 +424,8 @@ pub(crate) struct Connections {
     clock: Rc<Clock>,
     swept: Cell<Option<Instant>>,
     limits: Limits,
+    /// How many wait for room to shake hands.
+    queued: Cell<usize>,
     /// Tells apps of the drain.
     signal: Drain,
 }
@@ -426,7 +444,9 @@ impl Connections {
                 header: ms(timeouts.header),
                 body: ms(timeouts.body),
                 write: ms(timeouts.write),
+                handshake: ms(timeouts.handshake),
             },
+            queued: Cell::new(0),
             signal: Drain::new(),
         })
     }
@@ -450,6 +470,9 @@ impl Connections {
                 watch.verdict.set(Some(verdict));
                 watch.wake();
             }
+        }
+        if self.queued.get() > 0 {
+            self.make_room_for_handshakes();
         }
     }
 
@@ -486,7 +509,11 @@ impl Connections {
             let age = self.clock.now.get().saturating_sub(watch.since.get());
             let peer = Peer(&watch.ends.peer);
             match watch.phase.get() {
-                Phase::Fresh | Phase::Idle | Phase::Lingering => {
+                Phase::Greeting
+                | Phase::Handshake
+                | Phase::Fresh
+                | Phase::Idle
+                | Phase::Lingering => {
                     tracing::debug!("Closing idle connection from {peer} after {age} ms");
                 }
                 Phase::Head | Phase::Receiving | Phase::Handling | Phase::Upgraded

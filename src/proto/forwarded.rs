@@ -58,11 +58,15 @@ impl Forwarded {
         }
     }
 
-    /// The scheme that a trusted peer's fields tell.
+    /// The scheme that a trusted peer's fields tell; without them the connection's `own`.
     ///
     /// # Errors
     /// [`Contradiction`] if one says https and another does not.
-    pub(crate) fn scheme(&self, headers: &HeaderMap) -> Result<Scheme, Contradiction> {
+    pub(crate) fn scheme(
+        &self,
+        headers: &HeaderMap,
+        own: Scheme,
+    ) -> Result<Scheme, Contradiction> {
         let mut told = None;
         for (name, secure) in &self.secure {
             for value in headers.get_all(name) {
@@ -77,7 +81,7 @@ impl Forwarded {
                 told = Some(scheme);
             }
         }
-        Ok(told.unwrap_or(Scheme::Http))
+        Ok(told.unwrap_or(own))
     }
 
     /// Does with names that have an underscore what `header_map` says. `-` and `_` are one to a CGI environment, so such
@@ -154,9 +158,15 @@ mod tests {
     #[test]
     fn the_scheme_is_what_the_fields_agree_on() {
         let forwarded = forwarded(HeaderMapping::Drop);
-        let scheme =
-            |fields: &[(&'static str, &'static str)]| forwarded.scheme(&headers(fields));
+        let scheme = |fields: &[(&'static str, &'static str)]| {
+            forwarded.scheme(&headers(fields), Scheme::Http)
+        };
         assert_eq!(scheme(&[]), Ok(Scheme::Http));
+        let inside = |fields: &[(&'static str, &'static str)]| {
+            forwarded.scheme(&headers(fields), Scheme::Https)
+        };
+        assert_eq!(inside(&[]), Ok(Scheme::Https));
+        assert_eq!(inside(&[("x-forwarded-proto", "http")]), Ok(Scheme::Http));
         assert_eq!(scheme(&[("x-forwarded-proto", "https")]), Ok(Scheme::Https));
         assert_eq!(scheme(&[("x-forwarded-proto", "http")]), Ok(Scheme::Http));
         let both = [("x-forwarded-proto", "https"), ("x-forwarded-ssl", "on")];

@@ -18,11 +18,12 @@ use super::connections::{Connections, Peer, Phase, Timeouts, Verdict};
 use super::forwarded::Forwarded;
 use super::guard::{Refusal, Rules};
 use super::http2::{self, Http2, Start};
-use super::io::{Io, Stream, Wire};
+use super::io::{Io, Wire};
 use super::late::Late;
 use super::page;
 use super::service::Service;
-use crate::app::{App, Ends};
+use super::stream::Stream;
+use crate::app::{App, Ends, Scheme};
 use crate::config::Config;
 use crate::scoreboard::Row;
 
@@ -98,6 +99,7 @@ impl From<&Config> for Settings {
                 header: config.header_timeout,
                 body: config.body_timeout,
                 write: config.write_timeout,
+                handshake: config.tls_handshake_timeout,
                 min_rate: config.min_rate,
             },
             forwarded: Forwarded::new(
@@ -186,6 +188,12 @@ impl<A: App> HttpService<A> {
         })
     }
 
+    /// What is shared by all connections.
+    #[cfg(feature = "tls")]
+    pub(super) const fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+
     /// All connections being served.
     pub(crate) fn connections(&self) -> &Rc<Connections> {
         &self.shared.connections
@@ -242,7 +250,11 @@ impl<A: App> HttpService<A> {
         let wire = Rc::new(Wire::new(Rc::clone(&self.shared), entry, stream, trusted));
         let http = Rc::clone(self);
         async move {
-            if trusted && http.shared.http2.prior_knowledge {
+            if wire.scheme == Scheme::Https {
+                if wire.chose_http2() {
+                    return serve_http2(http, wire, Start::Known(Vec::new())).await;
+                }
+            } else if trusted && http.shared.http2.prior_knowledge {
                 match opening(&wire).await {
                     Opening::Http1 => {}
                     Opening::Http2(first) => {
@@ -425,33 +437,51 @@ async fn close(wire: &Wire) {
         );
         page::raw(refusal.status, refusal.reason)
     });
-    let mut sent = 0;
-    let spoken = poll_fn(|cx| {
-        watch.park(cx);
-        if let Some(Verdict::SlowReader | Verdict::Abort) = watch.verdict() {
-            return Poll::Ready(false);
-        }
-        if ready!(wire.poll_flush(cx)).is_err() {
-            return Poll::Ready(false);
-        }
-        wire.poll_send(cx, page.as_deref().unwrap_or_default(), &mut sent)
-            .map(|result| result.is_ok())
-    })
-    .await;
-    if !spoken {
+    if !say(wire, page.as_deref().unwrap_or_default()).await {
         return wire.reset_on_close();
     }
     if wire.must_linger() && !watch.is_shed() {
         linger(wire).await;
+    } else {
+        poll_fn(|cx| {
+            wire.say_goodbye(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 
+/// Sends the gathered answers and `page`; false if the client does not take them.
+pub(super) async fn say(wire: &Wire, page: &[u8]) -> bool {
+    let watch = wire.watch();
+    let mut sent = 0;
+    let all = poll_fn(|cx| {
+        watch.park(cx);
+        if let Some(Verdict::SlowReader | Verdict::Abort) = watch.verdict() {
+            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
+        }
+        ready!(wire.poll_flush(cx))?;
+        ready!(wire.poll_send(cx, page, &mut sent))?;
+        wire.poll_flush(cx)
+    })
+    .await;
+    all.is_ok()
+}
+
 /// Closes our half and gives the client the time to read what was said, whatever it is still sending.
-async fn linger(wire: &Wire) {
+pub(super) async fn linger(wire: &Wire) {
     let watch = wire.watch();
     let mut discarded = 0;
     watch.linger();
-    if poll_fn(|cx| wire.poll_shutdown(cx)).await.is_err() {
+    let closed = poll_fn(|cx| {
+        watch.park(cx);
+        if watch.verdict().is_some() {
+            return Poll::Ready(false);
+        }
+        wire.poll_shutdown(cx).map(|result| result.is_ok())
+    })
+    .await;
+    if !closed {
         return;
     }
     poll_fn(|cx| {

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -14,16 +13,15 @@ use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::ReadBuf;
 
 use super::connections::{Entry, Phase, Verdict, Watch};
 use super::guard::{Facts, Place, Refusal};
 use super::http::Shared;
 use super::inlet::Inlet;
+use super::stream::Stream;
 use super::upgrade::Upgrade;
-use crate::app::{BodyError, Client, Fate};
+use crate::app::{BodyError, Client, Fate, Scheme};
 use crate::resident::Resident;
 
 /// Bytes read from a socket at a time, at most.
@@ -40,63 +38,6 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
-/// A connected socket.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A unix socket.
-    Unix(UnixStream),
-    /// No socket at all: for tests and benches.
-    Memory(DuplexStream),
-}
-
-impl Stream {
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    /// The next close sends a reset, so that the client cannot take what it has for all there is.
-    fn reset_on_close(&self) {
-        if let Self::Tcp(stream) = self {
-            let _ = stream.set_zero_linger();
-        }
-    }
-
-    /// Ends both directions; whoever waits for one is woken.
-    fn hang_up(&self) {
-        let _ = match self {
-            Self::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
-            Self::Unix(stream) => SockRef::from(stream).shutdown(Shutdown::Both),
-            Self::Memory(_) => Ok(()),
-        };
-    }
-}
-
 /// All that belongs to one connection, shared by the task, the library's side of the socket, and the request.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -110,6 +51,8 @@ pub(crate) struct Wire {
     late: Cell<bool>,
     /// They could not be: the connection's own task waits for the socket.
     blocked: Cell<bool>,
+    /// The stream has taken what the socket has not.
+    unsent: Cell<bool>,
     /// Bytes of a response body that have been handed to the library and not yet to the socket.
     backlog: Cell<usize>,
     /// A response body waits for the backlog to shrink.
@@ -128,12 +71,19 @@ pub(crate) struct Wire {
     pub(super) stalled: Cell<bool>,
     /// The peer may be believed.
     pub(crate) trusted: bool,
+    /// The connection's own.
+    pub(crate) scheme: Scheme,
     pub(super) upgrade: Upgrade,
 }
 
 impl Wire {
     pub(crate) fn new(shared: Rc<Shared>, entry: Entry, stream: Stream, trusted: bool) -> Self {
+        let scheme = match entry.watch().ends().tls {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
+        };
         Self {
+            scheme,
             shared,
             entry,
             stream: RefCell::new(stream),
@@ -141,6 +91,7 @@ impl Wire {
             out: RefCell::default(),
             late: Cell::new(false),
             blocked: Cell::new(false),
+            unsent: Cell::new(false),
             backlog: Cell::new(0),
             throttled: Cell::new(false),
             ended: Cell::new(false),
@@ -152,6 +103,12 @@ impl Wire {
             trusted,
             upgrade: Upgrade::default(),
         }
+    }
+
+    /// The TLS handshake was for HTTP/2 (RFC 9113 section 3.2).
+    pub(super) fn chose_http2(&self) -> bool {
+        let tls = self.watch().ends().tls.as_ref();
+        tls.is_some_and(|tls| tls.protocol.as_deref() == Some(b"h2"))
     }
 
     pub(crate) fn watch(&self) -> &Rc<Watch> {
@@ -290,7 +247,7 @@ impl Wire {
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.out.borrow_mut();
         if out.is_empty() {
-            return Poll::Ready(Ok(()));
+            return self.poll_flush_stream(cx);
         }
         let mut sent = 0;
         let result = self.poll_send(cx, &out, &mut sent);
@@ -299,7 +256,36 @@ impl Wire {
         } else {
             out.drain(..sent);
         }
-        result
+        ready!(result)?;
+        self.poll_flush_stream(cx)
+    }
+
+    /// Sends what the stream has taken and the socket has not.
+    fn poll_flush_stream(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.unsent.get() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut stream = self.stream.borrow_mut();
+        let flushed = stream.poll_flush(cx);
+        let (taken, _) = stream.taken(0);
+        if taken > 0 {
+            self.watch().sent(taken);
+        }
+        if flushed.is_pending() {
+            self.watch().await_reader();
+        } else {
+            self.unsent.set(false);
+        }
+        flushed
+    }
+
+    /// The end is near: says so, where that takes more than to close the socket.
+    pub(crate) fn say_goodbye(&self, cx: &mut Context<'_>) {
+        let mut stream = self.stream.borrow_mut();
+        if stream.says_goodbye() {
+            // As far as the socket takes it at once.
+            let _ = stream.poll_shutdown(cx);
+        }
     }
 
     /// At the end of a turn of the library: sends the gathered answers, now or with those of the other connections.
@@ -307,10 +293,11 @@ impl Wire {
         self: &Rc<Self>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.out.borrow().is_empty() || self.late.get() {
+        let unsent = self.unsent.get();
+        if (self.out.borrow().is_empty() && !unsent) || self.late.get() {
             return Poll::Ready(Ok(()));
         }
-        if self.blocked.get() || !self.shared.late.is_served() {
+        if unsent || self.blocked.get() || !self.shared.late.is_served() {
             return self.poll_flush(cx).map_ok(|()| self.blocked.set(false));
         }
         self.late.set(true);
@@ -389,12 +376,18 @@ impl Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.stream.borrow_mut().poll_write(cx, bytes) {
+        let mut stream = self.stream.borrow_mut();
+        match stream.poll_write(cx, bytes) {
             Poll::Ready(Ok(0)) if !bytes.is_empty() => {
                 Poll::Ready(Err(io::ErrorKind::WriteZero.into()))
             }
             Poll::Ready(Ok(sent)) => {
-                self.watch().sent(sent);
+                let (taken, unsent) = stream.taken(sent);
+                self.watch().sent(taken);
+                if unsent {
+                    self.unsent.set(true);
+                    self.watch().await_reader();
+                }
                 self.backlog.set(self.backlog.get().saturating_sub(sent));
                 if self.throttled.get() && self.backlog.get() < BACKLOG {
                     self.throttled.set(false);
@@ -404,6 +397,10 @@ impl Wire {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
+                let (taken, _) = stream.taken(0);
+                if taken > 0 {
+                    self.watch().sent(taken);
+                }
                 self.watch().await_reader();
                 Poll::Pending
             }
@@ -578,9 +575,13 @@ impl Write for Io {
         written
     }
 
-    /// The connection's task flushes after each turn of the library.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// The connection's task flushes after each turn of the library; an app does it itself.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wire = self.wire()?;
+        if wire.upgrade.is_http() {
+            return Poll::Ready(Ok(()));
+        }
+        wire.poll_flush(cx)
     }
 
     /// The connection's task decides how to close, as long as it speaks HTTP.

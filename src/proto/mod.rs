@@ -2,7 +2,7 @@
 //!
 //! The way of a request: [`io`] reads it, the [`guard`] passes it or refuses it, hyper parses it, [`service`] makes it
 //! what apps see and calls the app, [`reply`] watches over the answer, [`access`] logs it. [`connections`] keeps the
-//! deadlines of all; [`upgrade`] is the way out of HTTP.
+//! deadlines of all; [`upgrade`] is the way out of HTTP. TLS, where there is any, comes before all that.
 
 pub mod bench;
 pub mod guard;
@@ -17,14 +17,23 @@ mod http2;
 mod io;
 mod late;
 mod line;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod page;
 mod reply;
 mod service;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrade;
 
 pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
-pub(crate) use self::io::Stream;
+#[cfg(not(feature = "tls"))]
+pub(crate) use self::no_tls::Port;
+pub(crate) use self::stream::Stream;
+#[cfg(feature = "tls")]
+pub(crate) use self::tls::{Handshakes, Port};
 
 #[cfg(test)]
 mod tests;

@@ -57,10 +57,10 @@ impl<A: App> Service<A> {
             parts.headers.insert(HOST, host);
         }
         if !facts.watched || !trusted {
-            return Ok(Scheme::Http);
+            return Ok(self.wire.scheme);
         }
         forwarded
-            .scheme(&parts.headers)
+            .scheme(&parts.headers, self.wire.scheme)
             .map_err(|_| Refusal::new(BAD, "contradictory scheme header fields"))
     }
 }
@@ -79,6 +79,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         if upgradable
             && wire.trusted
             && wire.shared.http2.upgrade
+            && wire.scheme == Scheme::Http
             && let Some(seed) = Seed::of(&parts)
         {
             wire.upgrade.sow(seed);
@@ -88,7 +89,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             wire: Rc::clone(wire),
             head: parts.method == Method::HEAD,
             upgradable,
-            record: record(&**wire, &parts, scheme.as_ref()),
+            record: record(&**wire, &parts, *scheme.as_ref().unwrap_or(&wire.scheme)),
         };
         let scheme = match admit(&parts, scheme, &exchange) {
             Ok(scheme) => scheme,
@@ -120,12 +121,10 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
 pub(super) fn record<C: Carrier>(
     wire: &C,
     parts: &request::Parts,
-    scheme: Result<&Scheme, &Refusal>,
+    scheme: Scheme,
 ) -> Option<Box<Record>> {
-    wire.shared().access.as_ref().map(|log| {
-        let scheme = *scheme.unwrap_or(&Scheme::Http);
-        log.begin(parts, wire.watch().ends(), scheme)
-    })
+    let log = wire.shared().access.as_ref()?;
+    Some(log.begin(parts, wire.watch().ends(), scheme))
 }
 
 /// Whether the request is for the app; else the page that answers it.

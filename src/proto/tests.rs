@@ -23,7 +23,7 @@ use super::forwarded::Forwarded;
 use super::guard::Rules;
 use super::http::{HttpService, Settings};
 use super::http2::Http2;
-use super::io::Stream;
+use super::stream::Stream;
 use crate::app::builtin::Builtin;
 use crate::app::tower::Tower;
 use crate::app::{Address, App, Body, BodyError, Departure, Ends, Origin};
@@ -51,6 +51,7 @@ fn settings() -> Settings {
             header: Duration::from_secs(10),
             body: Duration::from_secs(10),
             write: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             min_rate: 500,
         },
         forwarded: Forwarded::new(

@@ -350,6 +350,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<'_, T> {
             }
         }
         drop(session);
+        // What a stream keeps of it, as TLS may.
+        if flushed.is_ready() {
+            flushed = Pin::new(&mut self.stream).poll_flush(cx)?;
+        }
         if self.socket.crowded.get()
             && self.socket.is_ready()
             && let Some(listener) = self.socket.listener.upgrade()

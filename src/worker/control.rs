@@ -22,6 +22,8 @@ pub(crate) enum Told {
     Order(Order),
     /// To accept from this socket, of the listener of this number, too; there is none where this process has no room for it.
     Adopt(u16, Option<OwnedFd>),
+    /// New files of TLS; there are none where this process has no room for them.
+    Certify(Option<OwnedFd>),
     /// By a signal of the same meaning.
     Signal(Order),
     /// Another worker calls for help with a connection.
@@ -101,6 +103,7 @@ impl Control {
                     match read {
                         Ok((1.., socket)) => match Order::from_byte(byte[0]) {
                             Some(Order::Adopt) => return Told::Adopt(self.place(), socket),
+                            Some(Order::Certify) => return Told::Certify(socket),
                             Some(order) => return Told::Order(order),
                             None => {}
                         },

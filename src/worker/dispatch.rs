@@ -1,14 +1,16 @@
-//! From an accepted connection to who speaks on it: a task each, by what is spoken at its listener.
+//! From an accepted connection to who speaks on it: a task each, by what is spoken at its listener. TLS, where there is
+//! any, comes before that.
 
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::accept::Take;
 use super::gate::{Permit, Spare};
+use super::secure::Secure;
 use crate::app::{Ends, Host};
 use crate::config::{Config, Speaks, Spoken};
 use crate::log::AccessSink;
-use crate::proto::{Connections, HttpService, Stream};
+use crate::proto::{Connections, HttpService, Port, Stream};
 use crate::scoreboard::Row;
 
 /// All that a worker can speak.
@@ -17,6 +19,7 @@ pub(super) struct Services<H: Host> {
     /// The connections of all of them, for the deadlines and the drain.
     pub(super) connections: Rc<Connections>,
     pub(super) http: Rc<HttpService<H::App>>,
+    pub(super) secure: Secure,
 }
 
 impl<H: Host> Services<H> {
@@ -26,24 +29,74 @@ impl<H: Host> Services<H> {
         config: &Config,
         access: Option<Rc<AccessSink>>,
         row: Row,
+        secure: Secure,
     ) -> Rc<Self> {
         let http = HttpService::new(app, config, access, row);
         Rc::new(Self {
             host: Rc::clone(host),
             connections: Rc::clone(http.connections()),
             http,
+            secure,
         })
+    }
+
+    /// Speaks on a connection, to its end. TLS is behind it: `ends` tell what was agreed upon there.
+    async fn speak(&self, speaks: &Speaks, stream: Stream, ends: Ends, refused: bool) {
+        match (speaks, refused) {
+            (Speaks::Http, false) => self.http.serve(stream, ends).await,
+            (Speaks::Http, true) => self.http.refuse(stream, ends).await,
+            (Speaks::Uwsgi | Speaks::Tcp(_), _) => {}
+        }
     }
 }
 
 /// Where the connections of one listener go.
 pub(super) struct Dispatcher<H: Host> {
-    pub(super) services: Rc<Services<H>>,
-    pub(super) spoken: Rc<Spoken>,
+    services: Rc<Services<H>>,
+    spoken: Rc<Spoken>,
+    /// What shakes hands first.
+    port: Option<Rc<Port>>,
+}
+
+impl<H: Host> Dispatcher<H> {
+    pub(super) fn new(services: &Rc<Services<H>>, spoken: Rc<Spoken>) -> Self {
+        Self {
+            port: services.secure.port(&spoken),
+            services: Rc::clone(services),
+            spoken,
+        }
+    }
+
+    /// By TLS: a task that shakes hands, speaks and gives `place` back. Without TLS all is returned.
+    fn secured<P: 'static>(
+        &self,
+        stream: Stream,
+        ends: Ends,
+        place: P,
+        refused: bool,
+    ) -> Option<(Stream, Ends, P)> {
+        let Some(port) = &self.port else {
+            return Some((stream, ends, place));
+        };
+        let (services, spoken) = (Rc::clone(&self.services), Rc::clone(&self.spoken));
+        let port = Rc::clone(port);
+        self.services.host.spawn(async move {
+            let secure = services.http.secure(stream, ends, port, refused).await;
+            if let Some((stream, ends)) = secure {
+                let connection = services.speak(&spoken.speaks, stream, ends, refused);
+                connection.await;
+            }
+            drop(place);
+        });
+        None
+    }
 }
 
 impl<H: Host> Take for Dispatcher<H> {
     fn take(&self, stream: Stream, ends: Ends, permit: Permit) {
+        let Some((stream, ends, permit)) = self.secured(stream, ends, permit, false) else {
+            return;
+        };
         let services = &self.services;
         match &self.spoken.speaks {
             Speaks::Http => {
@@ -59,6 +112,9 @@ impl<H: Host> Take for Dispatcher<H> {
     }
 
     fn refuse(&self, stream: Stream, ends: Ends, spare: Spare) {
+        let Some((stream, ends, spare)) = self.secured(stream, ends, spare, true) else {
+            return;
+        };
         let services = &self.services;
         match &self.spoken.speaks {
             Speaks::Http => {

@@ -5,6 +5,11 @@ mod code;
 mod control;
 mod dispatch;
 mod gate;
+#[cfg(feature = "tls")]
+mod secure;
+#[cfg(not(feature = "tls"))]
+#[path = "plain.rs"]
+mod secure;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,6 +33,7 @@ use code::Code;
 use control::{Control, Told};
 use dispatch::{Dispatcher, Services};
 use gate::{Gate, Queue};
+use secure::Secure;
 
 /// How often the heartbeat file is touched; more often where `--timeout` is short.
 const BEAT: Duration = Duration::from_secs(1);
@@ -213,6 +219,8 @@ impl<H: Host> Worker<H> {
             config: Rc::clone(&context.config),
         };
         let WorkerContext {
+            tls_files,
+            ticket_keys,
             config,
             listeners,
             spoken,
@@ -231,7 +239,8 @@ impl<H: Host> Worker<H> {
             None => None,
         };
         let gate = Gate::new(config.worker_connections, row);
-        let services = Services::new(&host, app, &config, access.clone(), row);
+        let secure = Secure::new(&config, &spoken, &tls_files, ticket_keys)?;
+        let services = Services::new(&host, app, &config, access.clone(), row, secure);
         let connections = Rc::clone(&services.connections);
         last_words::tell_by(Box::new(move |out| connections.tell(out)));
         let worker = Self {
@@ -284,10 +293,7 @@ impl<H: Host> Worker<H> {
         let gate = Rc::clone(&self.gate);
         let patience = self.told.config.overload_timeout;
         let acceptor = Acceptor::new(listener, self.epoll, self.host.bell(), gate, patience)?;
-        let to = Dispatcher {
-            services: Rc::clone(&self.services),
-            spoken,
-        };
+        let to = Dispatcher::new(&self.services, spoken);
         self.host.spawn(acceptor.run(to));
         Ok(())
     }
@@ -308,6 +314,16 @@ impl<H: Host> Worker<H> {
                 tracing::error!("cannot accept from a neighbour's socket: {error}");
                 self.control.report(Report::Refused);
             }
+        }
+    }
+
+    /// New handshakes have other certificates.
+    fn certify(&self, letter: Option<OwnedFd>) {
+        if let Err(error) = self.services.secure.certify(letter) {
+            tracing::error!(
+                "cannot take the new files of TLS: {error}; those from before stay"
+            );
+            self.control.report(Report::Behind);
         }
     }
 
@@ -362,9 +378,15 @@ impl<H: Host> Worker<H> {
                 self.adopt(place, socket);
                 None
             }
+            Told::Certify(letter) => {
+                self.certify(letter);
+                None
+            }
             // Told otherwise.
-            Told::Order(Order::Adopt)
-            | Told::Signal(Order::Retire | Order::Announce | Order::Adopt) => None,
+            Told::Order(Order::Adopt | Order::Certify)
+            | Told::Signal(Order::Retire | Order::Announce | Order::Adopt | Order::Certify) => {
+                None
+            }
             Told::Order(Order::Quit) => {
                 self.told.interrupted();
                 Some(Leaving::AtOnce)
@@ -431,9 +453,22 @@ impl<H: Host> Worker<H> {
                 }
                 Told::Order(Order::Reopen) | Told::Signal(Order::Reopen) => self.reopen(),
                 Told::Orphaned => until = Instant::now() + within.min(ORPHAN_GRACE),
-                Told::Order(Order::Drain | Order::Retire | Order::Announce | Order::Adopt)
-                | Told::Signal(Order::Drain | Order::Retire | Order::Announce | Order::Adopt)
+                Told::Order(
+                    Order::Drain
+                    | Order::Retire
+                    | Order::Announce
+                    | Order::Adopt
+                    | Order::Certify,
+                )
+                | Told::Signal(
+                    Order::Drain
+                    | Order::Retire
+                    | Order::Announce
+                    | Order::Adopt
+                    | Order::Certify,
+                )
                 | Told::Adopt(..)
+                | Told::Certify(_)
                 | Told::Call
                 | Told::Nothing(_) => {}
             }

@@ -20,6 +20,7 @@ const GROUND: &[&str] = &[
     "news",
     "resident",
     "scoreboard",
+    "tls",
     "websocket",
 ];
 

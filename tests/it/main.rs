@@ -44,6 +44,7 @@ mod spread;
 mod stacks;
 mod survive;
 mod threads;
+mod tls;
 mod upgrade;
 mod websocket;
 mod wsgi_bad_apps;

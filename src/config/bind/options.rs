@@ -55,6 +55,15 @@ pub(super) static KEYS: &[Key] = &[
         show: |bind| of_tls(bind, |tls| words(tls.client_cert.as_ref())),
     },
     Key {
+        name: "min-version",
+        many: false,
+        set: |bind, value| {
+            tls(bind)?.min_version = Some(value.parse()?);
+            Ok(())
+        },
+        show: |bind| of_tls(bind, |tls| words(tls.min_version.as_ref())),
+    },
+    Key {
         name: "proxy",
         many: false,
         set: |bind, value| {

@@ -66,8 +66,9 @@ fn with_a_scheme_a_bind_says_what_it_speaks() {
         keys: vec!["a.key".into(), "b.key".into()],
         client_ca: Some("ca.pem".into()),
         client_cert: Some(ClientCert::Optional),
+        min_version: Some(TlsVersion::V13),
     };
-    let bind = read("https://[::]:8443?cert=a.pem&key=a.key&cert=b.pem&key=b.key&client-ca=ca.pem&client-cert=optional").unwrap();
+    let bind = read("https://[::]:8443?cert=a.pem&key=a.key&cert=b.pem&key=b.key&client-ca=ca.pem&client-cert=optional&min-version=1.3").unwrap();
     assert_eq!(
         (bind.speaks, bind.tls),
         (Some(Speaks::Http), Some(tls.clone()))
@@ -157,9 +158,12 @@ fn a_mistake_says_what_is_meant() {
         ),
         (
             "http://:1?zzz=1",
-            "\"zzz\" is no option of a bind; there are cert, key, client-ca, client-cert, proxy",
+            "\"zzz\" is no option of a bind; there are cert, key, client-ca, client-cert, min-version, proxy",
         ),
-        ("https://:1?cert=a", "has a cert without its key"),
+        (
+            "https://:1?cert=a&cert=c&key=b",
+            "has a cert without its key",
+        ),
         ("https://:1?key=a", "has a key without its cert"),
         (
             "http://:1?cert=a&key=b",

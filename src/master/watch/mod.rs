@@ -6,6 +6,7 @@
 //! happened for a moment.
 
 mod kernel;
+mod links;
 mod sources;
 
 use std::os::fd::BorrowedFd;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, ReloadEngine};
 use kernel::Kernel;
+pub(crate) use links::directories;
 use sources::{Look, Sources};
 
 /// Nothing must have happened for so long.

@@ -38,13 +38,17 @@ impl Watch {
         match self.phase.get() {
             Phase::Lingering if age >= LINGERING => Some((Loss::Nothing, Verdict::Close)),
             Phase::Idle if age >= IDLE => Some((Loss::Kept, Verdict::Close)),
-            Phase::Fresh if age >= STALLED => Some((Loss::Unused, Verdict::Close)),
+            Phase::Greeting | Phase::Handshake | Phase::Fresh if age >= STALLED => {
+                Some((Loss::Unused, Verdict::Close))
+            }
             Phase::Head if age >= STALLED => Some((Loss::Head, Verdict::SlowHead)),
             Phase::Receiving if self.received.behind.get() >= STALLED => {
                 Some((Loss::Body, Verdict::SlowBody))
             }
             Phase::Lingering
             | Phase::Idle
+            | Phase::Greeting
+            | Phase::Handshake
             | Phase::Fresh
             | Phase::Head
             | Phase::Receiving
@@ -74,5 +78,43 @@ impl Connections {
             watch.wake();
         }
         shed.len()
+    }
+
+    /// A connection waits for room to shake hands, as long as this is held.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "nobody shakes hands")
+    )]
+    pub(crate) fn queue_for_handshake(&self) -> Queued<'_> {
+        self.queued.set(self.queued.get() + 1);
+        Queued(self)
+    }
+
+    /// Ends handshakes in which the client is silent, as many as others wait for room; the longest silent first.
+    pub(super) fn make_room_for_handshakes(&self) {
+        let slots = self.slots.borrow();
+        let now = self.clock.now.get();
+        let age = |watch: &Watch| now.saturating_sub(watch.since.get());
+        let mut silent: Vec<_> = slots
+            .iter()
+            .map(|(_, watch)| watch)
+            .filter(|watch| watch.phase.get() == Phase::Handshake)
+            .filter(|watch| watch.verdict.get().is_none() && age(watch) >= STALLED)
+            .collect();
+        silent.sort_unstable_by_key(|watch| watch.since.get());
+        for watch in silent.into_iter().take(self.queued.get()) {
+            watch.verdict.set(Some(Verdict::Close));
+            watch.wake();
+        }
+    }
+}
+
+/// A place among those who wait for room to shake hands.
+#[derive(Debug)]
+pub(crate) struct Queued<'a>(&'a Connections);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.queued.set(self.0.queued.get().saturating_sub(1));
     }
 }

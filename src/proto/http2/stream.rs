@@ -25,6 +25,7 @@ use crate::proto::carrier::Carrier;
 use crate::proto::connections::{Entry, Peer, Verdict, Watch};
 use crate::proto::guard::{Facts, Framing, Refusal};
 use crate::proto::http::{HttpService, Shared};
+use crate::proto::io::Wire;
 use crate::proto::reply::{Exchange, Reply};
 use crate::proto::service::{Answer, admit, record};
 
@@ -143,7 +144,7 @@ pub(super) async fn serve<A: App>(
     let (mut parts, incoming) = request.into_parts();
     let wire = &link.wire;
     let shared = &wire.shared;
-    let head = prepare(&mut parts, shared, wire.trusted);
+    let head = prepare(&mut parts, wire);
     let intake = (!incoming.is_end_stream()).then(Arc::<Intake>::default);
     let lane = Rc::new(Lane {
         link: Rc::downgrade(&link),
@@ -163,7 +164,7 @@ pub(super) async fn serve<A: App>(
         wire: Rc::clone(&lane),
         head: parts.method == Method::HEAD,
         upgradable: false,
-        record: record(&*lane, &parts, scheme.as_ref()),
+        record: record(&*lane, &parts, *scheme.as_ref().unwrap_or(&wire.scheme)),
     };
     let is_head = exchange.head;
     let answer = match admit(&parts, scheme, &exchange) {
@@ -208,10 +209,10 @@ fn line(parts: &request::Parts) -> Vec<u8> {
 /// Makes of the head what apps are promised: the one that HTTP/1.1 would have had.
 fn prepare(
     parts: &mut request::Parts,
-    shared: &Shared,
-    trusted: bool,
+    wire: &Wire,
 ) -> Result<(Facts, Scheme), Refusal> {
     const BAD: StatusCode = StatusCode::BAD_REQUEST;
+    let (shared, trusted) = (&wire.shared, wire.trusted);
     let uri = std::mem::take(&mut parts.uri).into_parts();
     let target = uri.path_and_query;
     // RFC 9113 section 8.3.1.
@@ -240,11 +241,11 @@ fn prepare(
             .map_err(|_| Refusal::new(BAD, "header field name with an underscore"))?;
     }
     if !facts.watched || !trusted {
-        return Ok((facts, Scheme::Http));
+        return Ok((facts, wire.scheme));
     }
     shared
         .forwarded
-        .scheme(&parts.headers)
+        .scheme(&parts.headers, wire.scheme)
         .map(|scheme| (facts, scheme))
         .map_err(|_| Refusal::new(BAD, "contradictory scheme header fields"))
 }

@@ -11,6 +11,7 @@ mod log;
 pub(crate) mod process;
 mod quiet;
 pub(crate) mod rgun;
+pub(crate) mod tls;
 pub(crate) mod tools;
 mod traffic;
 

@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use rustc_hash::FxHashMap;
 
 use crate::app::python::object::Ref;
-use crate::app::{Address, Ends, Origin, Scheme};
+use crate::app::{Address, Ends, Origin, Scheme, Tls, pem};
 
 /// What of the protocols is implemented.
 const SPEC_VERSION: &str = "2.5";
@@ -175,6 +175,9 @@ impl Scopes {
         };
         if trailers {
             extensions.set_item("http.response.trailers", PyDict::new(self.py))?;
+        }
+        if let Some(tls) = &known.tls {
+            extensions.set_item("tls", tls.copy()?)?;
         }
         scope.set_item(&keys.extensions, extensions)?;
         Ok(scope)
@@ -365,6 +368,8 @@ struct Known {
     ends: Arc<Ends>,
     client: Ref,
     server: Ref,
+    /// The extension that tells of its TLS.
+    tls: Option<Bound<'static, PyDict>>,
 }
 
 impl Known {
@@ -387,8 +392,29 @@ impl Known {
             ends: Arc::clone(ends),
             client,
             server,
+            tls: ends
+                .tls
+                .as_deref()
+                .map(|tls| extension(py, tls))
+                .transpose()?,
         })
     }
+}
+
+/// ASGI, "TLS Extension" (version 0.2).
+fn extension(py: Python<'static>, tls: &Tls) -> PyResult<Bound<'static, PyDict>> {
+    let client = tls.client.as_ref();
+    let chain = client.map_or(&[][..], |client| &client.chain);
+    let chain = PyList::new(py, chain.iter().map(|certificate| pem(certificate)))?;
+    let extension = PyDict::new(py);
+    extension.set_item("server_cert", pem(&tls.certificate))?;
+    extension.set_item("client_cert_chain", chain)?;
+    extension.set_item("client_cert_name", client.map(|client| &client.subject))?;
+    // Who sends a bad one does not get as far as this.
+    extension.set_item("client_cert_error", py.None())?;
+    extension.set_item("tls_version", tls.version)?;
+    extension.set_item("cipher_suite", tls.cipher_suite)?;
+    Ok(extension)
 }
 
 fn pair(py: Python<'static>, address: SocketAddr) -> PyResult<Ref> {

@@ -21,6 +21,7 @@ use rustc_hash::FxHashMap;
 use super::file::FileWrapper;
 use super::input::EmptyInput;
 use super::shape::{Shapes, Transport};
+use super::tls;
 use crate::app::python::object::{self, Ref};
 use crate::app::{Address, Ends, Origin, Scheme};
 
@@ -187,6 +188,9 @@ impl Environs {
         }
         if known.server_port.is_none() {
             self.server(&environ, &known, origin)?;
+        }
+        if let Some(tls) = &known.tls {
+            environ.update(tls.as_mapping())?;
         }
         if let Some(input) = input {
             environ.set_item(&self.keys.input, input)?;
@@ -509,6 +513,8 @@ pub(super) struct Known {
     server_name: Text,
     /// `None` for a unix socket.
     server_port: Option<Text>,
+    /// What is known of its TLS.
+    tls: Option<Bound<'static, PyDict>>,
 }
 
 impl Known {
@@ -539,6 +545,11 @@ impl Known {
             remote_port,
             server_name,
             server_port,
+            tls: ends
+                .tls
+                .as_deref()
+                .map(|tls| tls::variables(py, tls))
+                .transpose()?,
         })
     }
 

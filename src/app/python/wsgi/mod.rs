@@ -11,6 +11,7 @@ mod input;
 mod later;
 mod shape;
 mod source;
+mod tls;
 
 use std::rc::Rc;
 

@@ -119,6 +119,12 @@ impl Dialogue {
         scope.set_item(intern!(py, "subprotocols"), &self.handshake.protocols)?;
         let extensions = PyDict::new(py);
         extensions.set_item("websocket.http.response", PyDict::new(py))?;
+        let tls = intern!(py, "tls");
+        if let Some(before) = scope.get_item(intern!(py, "extensions"))?
+            && let Ok(known) = before.get_item(tls)
+        {
+            extensions.set_item(tls, known)?;
+        }
         scope.set_item(intern!(py, "extensions"), extensions)
     }
 

@@ -1,0 +1,42 @@
+//! In the place of TLS where it was not built: nothing that asks for it can be configured.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::error::TlsError;
+use super::{Files, Spec};
+
+/// No keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TicketKeys;
+
+impl TicketKeys {
+    /// None.
+    ///
+    /// # Errors
+    /// None.
+    #[expect(clippy::unnecessary_wraps, reason = "as where there is TLS")]
+    pub(crate) const fn new(_lifetime: Duration, _now: Instant) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Never.
+    pub(crate) const fn deadline(self) -> Option<Instant> {
+        None
+    }
+
+    /// Does nothing.
+    pub(crate) const fn turn(self, _now: Instant) {}
+}
+
+/// Refuses any TLS.
+///
+/// # Errors
+/// Where any is asked for.
+pub(crate) fn check(specs: &[Spec], _: &Files) -> Result<Vec<String>, Vec<TlsError>> {
+    if specs.is_empty() {
+        Ok(Vec::new())
+    } else {
+        Err(vec![TlsError::NotBuilt])
+    }
+}
