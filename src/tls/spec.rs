@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::Role;
 use crate::config::{
-    Address, Bind, CipherList, ClientCert, Config, HttpProtocol, Speaks, Spoken, TlsOptions, TlsVersion,
+    Address, Bind, CipherList, ClientCert, Config, HttpProtocol, Speaks, Spoken, TlsOptions,
+    TlsVersion,
 };
 
 /// A certificate chain and its key.

@@ -7,7 +7,7 @@
 use h2::Reason;
 
 /// What a client's side of a connection begins with (RFC 9113 section 3.4).
-pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The length of a frame's head.
 const HEAD: usize = 9;
@@ -41,7 +41,7 @@ mod flag {
 
 /// What the library would let pass, or end with another error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Wrong {
+pub enum Wrong {
     /// The first frame is none of settings (RFC 9113 section 3.4).
     #[error("the first frame is not SETTINGS")]
     Unsettled,
@@ -58,7 +58,8 @@ pub(crate) enum Wrong {
 
 impl Wrong {
     /// What the client is told.
-    pub(crate) const fn reason(self) -> Reason {
+    #[must_use]
+    pub const fn reason(self) -> Reason {
         match self {
             Self::Unsettled => Reason::PROTOCOL_ERROR,
             Self::Ended => Reason::STREAM_CLOSED,
@@ -80,7 +81,7 @@ enum Place {
 
 /// The client's side of one connection.
 #[derive(Debug)]
-pub(crate) struct Frames {
+pub struct Frames {
     place: Place,
     head: [u8; HEAD],
     /// The frame whose payload is read is of a body.
@@ -110,7 +111,8 @@ impl Default for Frames {
 
 impl Frames {
     /// Nothing came yet, not even the preface.
-    pub(crate) const fn new() -> Self {
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             place: Place::Preface(0),
             head: [0; HEAD],
@@ -131,7 +133,7 @@ impl Frames {
     ///
     /// # Errors
     /// [`Wrong`]: nothing of these bytes is to be read, nor of what comes after.
-    pub(crate) fn look(&mut self, mut bytes: &[u8], now: u64) -> Result<(), Wrong> {
+    pub fn look(&mut self, mut bytes: &[u8], now: u64) -> Result<(), Wrong> {
         self.turn_to(now);
         while !bytes.is_empty() {
             match self.place {
@@ -173,19 +175,21 @@ impl Frames {
     }
 
     /// So many bytes of a body were carried, in either direction.
-    pub(crate) fn carried(&mut self, bytes: usize) {
+    pub fn carried(&mut self, bytes: usize) {
         self.worth = self
             .worth
             .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     /// The client has sent something.
-    pub(crate) fn is_begun(&self) -> bool {
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
         self.place != Place::Preface(0)
     }
 
     /// Something is under way that has to come to its end soon: the preface, a header block, a frame that is not of a body.
-    pub(crate) fn is_amid(&self) -> bool {
+    #[must_use]
+    pub fn is_amid(&self) -> bool {
         match self.place {
             Place::Preface(_) => true,
             Place::Head(had) => had > 0 || self.block,
@@ -194,7 +198,8 @@ impl Frames {
     }
 
     /// Changes when a frame, or the header block that it belongs to, ends.
-    pub(crate) fn ended(&self) -> u32 {
+    #[must_use]
+    pub fn ended(&self) -> u32 {
         self.ended
     }
 

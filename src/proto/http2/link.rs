@@ -14,7 +14,7 @@ use http::Request;
 
 use super::pipe::{Inflow, Pipe};
 use super::stream;
-use super::upgrade::{Graft, Seed};
+use super::upgrade::Seed;
 use crate::app::App;
 use crate::proto::connections::{Peer, Phase, Verdict, Watch};
 use crate::proto::http::HttpService;
@@ -90,7 +90,7 @@ pub(in crate::proto) async fn serve<A: App>(
 ) -> End {
     let (first, graft) = match start {
         Start::Known(first) => (first, None),
-        Start::Upgraded(seed, first) => (first, Some(Graft::new(seed))),
+        Start::Upgraded(seed, first) => (first, Some(seed.into_graft())),
     };
     let pipe = Pipe::new(Rc::clone(&wire), first, graft);
     let inflow = pipe.inflow();

@@ -20,9 +20,9 @@ use http::header::{CONNECTION, TRANSFER_ENCODING, UPGRADE};
 
 use crate::config::{Config, HttpProtocol};
 
-pub(super) use self::frames::PREFACE;
+pub use self::frames::{Frames, PREFACE, Wrong};
 pub(super) use self::link::{End, Start, serve};
-pub(super) use self::upgrade::Seed;
+pub use self::upgrade::{Graft, Seed};
 
 /// A response body that waits for the client's window keeps so many bytes in the library at the most, for each stream.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -207,10 +207,7 @@ fn line(parts: &request::Parts) -> Vec<u8> {
 }
 
 /// Makes of the head what apps are promised: the one that HTTP/1.1 would have had.
-fn prepare(
-    parts: &mut request::Parts,
-    wire: &Wire,
-) -> Result<(Facts, Scheme), Refusal> {
+fn prepare(parts: &mut request::Parts, wire: &Wire) -> Result<(Facts, Scheme), Refusal> {
     const BAD: StatusCode = StatusCode::BAD_REQUEST;
     let (shared, trusted) = (&wire.shared, wire.trusted);
     let uri = std::mem::take(&mut parts.uri).into_parts();

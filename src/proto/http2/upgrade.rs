@@ -33,7 +33,7 @@ const FRAME: usize = 16_384;
 
 /// A request that asks for HTTP/2, and what it is as the first stream.
 #[derive(Debug)]
-pub(in crate::proto) struct Seed {
+pub struct Seed {
     /// The client's settings, as a frame has them.
     settings: Vec<u8>,
     /// The request's fields (RFC 7541).
@@ -42,7 +42,8 @@ pub(in crate::proto) struct Seed {
 
 impl Seed {
     /// What a request without a body asks for; `None` if not for HTTP/2, or not as it should.
-    pub(in crate::proto) fn of(parts: &request::Parts) -> Option<Self> {
+    #[must_use]
+    pub fn of(parts: &request::Parts) -> Option<Self> {
         let lists = |name: HeaderName, token: &str| {
             parts
                 .headers
@@ -64,13 +65,22 @@ impl Seed {
         }
         let base64: Vec<u8> = value.as_bytes().iter().map(|&byte| plain(byte)).collect();
         let settings = decode_base64(&base64)?;
-        if !settings.len().is_multiple_of(SETTING) || settings.len() > MOST_SETTINGS * SETTING {
+        if settings.len() > MOST_SETTINGS * SETTING || !are_right(&settings) {
             return None;
         }
         Some(Self {
             settings,
             fields: fields(parts)?,
         })
+    }
+
+    /// To be put behind the client's first frame.
+    #[must_use]
+    pub fn into_graft(self) -> Graft {
+        Graft {
+            seed: self,
+            held: Vec::new(),
+        }
     }
 
     /// The request as the frames of stream 1, which end it.
@@ -85,6 +95,22 @@ impl Seed {
             kind = 9;
         }
     }
+}
+
+/// Whether settings have values that they can have (RFC 9113 section 6.5.2): before it is too late to answer in HTTP/1.
+fn are_right(settings: &[u8]) -> bool {
+    let (settings, []) = settings.as_chunks::<SETTING>() else {
+        return false;
+    };
+    settings.iter().all(|&[high, low, a, b, c, d]| {
+        let value = u32::from_be_bytes([a, b, c, d]);
+        match u16::from_be_bytes([high, low]) {
+            2 => value <= 1,
+            4 => value < 1 << 31,
+            5 => (1 << 14..1 << 24).contains(&value),
+            _ => true,
+        }
+    })
 }
 
 /// A digit of base64url (RFC 4648 section 5) as one of base64.
@@ -147,20 +173,15 @@ fn length(out: &mut Vec<u8>, length: usize) {
 
 /// Puts the request behind the client's preface and first frame.
 #[derive(Debug)]
-pub(super) struct Graft {
+pub struct Graft {
     seed: Seed,
     held: Vec<u8>,
 }
 
 impl Graft {
-    pub(super) fn new(seed: Seed) -> Self {
-        let held = Vec::new();
-        Self { seed, held }
-    }
-
     /// Takes what the client sends; all that the library is to read, once the first frame is there. If that is none of
     /// settings the library gets it as it is, to complain.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub fn take(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.held.extend_from_slice(bytes);
         let held = std::mem::take(&mut self.held);
         let Some((preface, rest)) = held.split_at_checked(PREFACE.len()) else {
@@ -237,6 +258,10 @@ mod tests {
             &[UPGRADE, ("connection", "upgrade"), SETTINGS],
             &[UPGRADE, CONNECTION, ("http2-settings", "AAMAAABk")],
             &[UPGRADE, CONNECTION, ("http2-settings", "AAM*")],
+            // ENABLE_PUSH of 2, a window and a frame that are too large.
+            &[UPGRADE, CONNECTION, ("http2-settings", "AAIAAAAC")],
+            &[UPGRADE, CONNECTION, ("http2-settings", "AASAAAAA")],
+            &[UPGRADE, CONNECTION, ("http2-settings", "AAUBAAAA")],
         ] {
             assert!(Seed::of(&request(fields)).is_none(), "{fields:?}");
         }
@@ -257,13 +282,13 @@ mod tests {
     #[test]
     fn the_request_stands_behind_the_first_frame_wherever_that_is_cut() {
         let seed = || Seed::of(&request(&[UPGRADE, CONNECTION, SETTINGS])).expect("a seed");
-        let whole = Graft::new(seed()).take(&client()).expect("all is there");
+        let whole = seed().into_graft().take(&client()).expect("all is there");
         assert_eq!(whole[24..33], [0, 0, 24, 4, 0, 0, 0, 0, 0]);
         let stream = &whole[33 + 24..];
         assert_eq!(stream[3..9], [1, 5, 0, 0, 0, 1]);
         assert!(whole.ends_with(&[7; 8]));
         for step in [1, 3, 24, 30, 33, 40] {
-            let mut graft = Some(Graft::new(seed()));
+            let mut graft = Some(seed().into_graft());
             let mut out = Vec::new();
             for piece in client().chunks(step) {
                 match &mut graft {
@@ -287,12 +312,12 @@ mod tests {
             b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n......",
         ] {
             let seed = Seed::of(&request(&[UPGRADE, CONNECTION, SETTINGS])).expect("a seed");
-            assert_eq!(Graft::new(seed).take(wrong).as_deref(), Some(wrong));
+            assert_eq!(seed.into_graft().take(wrong).as_deref(), Some(wrong));
         }
         let mut bytes = PREFACE.to_vec();
         head(&mut bytes, 8, 6, 0, 0);
         let seed = Seed::of(&request(&[UPGRADE, CONNECTION, SETTINGS])).expect("a seed");
-        assert_eq!(Graft::new(seed).take(&bytes), Some(bytes));
+        assert_eq!(seed.into_graft().take(&bytes), Some(bytes));
     }
 
     #[test]
