@@ -1,4 +1,5 @@
 //! Clients that ask for much and give nothing, over HTTP/2: each is told to go, in bounded memory, while others are served.
+#![expect(clippy::wildcard_imports, reason = "the names are those of the RFC")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -346,7 +347,6 @@ fn a_busy_client_is_not_taken_for_a_flood() {
     client.assert_alive();
 }
 
-/// Only here so that the deadline of a test is not the sweep's.
 #[test]
 fn an_idle_connection_is_told_to_go() {
     let server = start(&["--keep-alive", "1"]);

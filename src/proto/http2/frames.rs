@@ -48,10 +48,10 @@ pub enum Wrong {
     /// A stream goes on whose end has come (RFC 9113 section 5.1); as an error of the connection, which section 5.4.1 allows.
     #[error("a frame behind the end of its stream")]
     Ended,
-    /// RST_STREAM (CVE-2023-44487).
+    /// `RST_STREAM` (CVE-2023-44487).
     #[error("too many streams are reset")]
     Resets,
-    /// PING, SETTINGS, WINDOW_UPDATE, PRIORITY, empty and unknown frames (CVE-2019-9511 to 9518).
+    /// `PING`, `SETTINGS`, `WINDOW_UPDATE`, `PRIORITY`, empty and unknown frames (CVE-2019-9511 to 9518).
     #[error("too many frames carry nothing")]
     Idle,
 }

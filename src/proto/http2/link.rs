@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -124,7 +125,12 @@ pub(in crate::proto) async fn serve<A: App>(
         let begin = |request: Request<RecvStream>, respond| {
             stream::serve(Rc::clone(&http), Rc::clone(&link), request, respond)
         };
-        state.turn(cx, &mut streams, begin)
+        let turn = || state.turn(cx, &mut streams, begin);
+        catch_unwind(AssertUnwindSafe(turn)).unwrap_or_else(|_| {
+            let peer = &link.watch().ends().peer;
+            tracing::error!("Panic while serving HTTP/2 to {}", Peer(peer));
+            Poll::Ready(End::Cut)
+        })
     })
     .await
 }
@@ -360,9 +366,10 @@ impl State {
             Phase::Idle
         };
         // Another frame than before, or another silence.
-        let anew = match phase {
-            Phase::Head => self.seen != Some(ended),
-            _ => self.fresh,
+        let anew = if phase == Phase::Head {
+            self.seen != Some(ended)
+        } else {
+            self.fresh
         };
         self.fresh = false;
         self.seen = Some(ended);

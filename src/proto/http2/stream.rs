@@ -191,8 +191,8 @@ pub(super) async fn serve<A: App>(
                 scheme,
                 trusted: wire.trusted,
             };
-            let line: Weak<Lane> = Rc::downgrade(&lane);
-            Answer::begin(&http.app, parts, body, origin, Line::new(line), exchange)
+            let weak: Weak<Lane> = Rc::downgrade(&lane);
+            Answer::begin(&http.app, parts, body, origin, Line::new(weak), exchange)
         }
     };
     if let Some(response) = answered(&lane, answer).await {
@@ -369,14 +369,14 @@ where
             Err(()) => return Sent::Left,
             Ok(Some(Err(_))) => return Sent::Broken,
             Ok(Some(Ok(frame))) => frame,
-            Ok(None) => return last(to.send_data(Bytes::new(), true)),
+            Ok(None) => return last(&to.send_data(Bytes::new(), true)),
         };
         let mut data = match frame.into_data() {
             Ok(data) => data,
             Err(frame) => match frame.into_trailers() {
                 Ok(mut trailers) => {
                     strip(&mut trailers);
-                    return last(to.send_trailers(trailers));
+                    return last(&to.send_trailers(trailers));
                 }
                 Err(_) => continue,
             },
@@ -408,7 +408,7 @@ where
     }
 }
 
-fn last(sent: Result<(), h2::Error>) -> Sent {
+fn last(sent: &Result<(), h2::Error>) -> Sent {
     match sent {
         Ok(()) => Sent::All,
         Err(_) => Sent::Left,

@@ -60,7 +60,7 @@ impl Frame {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
 
-    /// The error code of a GOAWAY or RST_STREAM.
+    /// The error code of a `GOAWAY` or `RST_STREAM`.
     pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         number(&self.payload[at..at + 4])
