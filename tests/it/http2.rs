@@ -1,5 +1,4 @@
 //! HTTP/2 as real clients and a real proxy speak it: curl, nghttp, h2load, the client that httpx has, nginx.
-#![expect(clippy::wildcard_imports, reason = "the names are those of the RFC")]
 
 use std::fs;
 use std::net::TcpStream;

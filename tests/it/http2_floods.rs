@@ -1,5 +1,4 @@
 //! Clients that ask for much and give nothing, over HTTP/2: each is told to go, in bounded memory, while others are served.
-#![expect(clippy::wildcard_imports, reason = "the names are those of the RFC")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,11 +39,11 @@ fn flood(
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let neighbour = scope.spawn(|| {
-            let mut served = 0;
+            let mut rounds = 0;
             let mut highest = 0;
-            while served == 0 || !over.load(Ordering::Relaxed) {
+            while rounds == 0 || !over.load(Ordering::Relaxed) {
                 assert_served(server);
-                served += 1;
+                rounds += 1;
                 highest = highest.max(process::status(worker, "VmRSS"));
             }
             highest

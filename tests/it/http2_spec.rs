@@ -1,6 +1,5 @@
 //! What RFC 9113 and RFC 7541 ask of a server, case by case, in raw frames: the cases that h2spec has,
 //! by its groups, and some more. h2spec itself can be had from no package.
-#![expect(clippy::wildcard_imports, reason = "the names are those of the RFC")]
 
 mod frames;
 mod hpack;
