@@ -218,7 +218,7 @@ def environ_of(scope, request):
         "RAW_URI": request.uri,
         "PATH_INFO": scope["path"],
         "QUERY_STRING": request.query,
-        "SERVER_PROTOCOL": "HTTP/" + scope["http_version"],
+        "SERVER_PROTOCOL": "HTTP/%d.%d" % request.version,
         "REMOTE_ADDR": request.remote_addr[0],
         "REMOTE_PORT": str(request.remote_addr[1]),
         "wsgi.url_scheme": request.scheme,

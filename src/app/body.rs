@@ -1,5 +1,6 @@
 //! The request body as an app sees it.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -75,6 +76,16 @@ enum Kind {
     Empty,
     Whole(Bytes),
     Incoming(Receiving),
+    Other(Other),
+}
+
+/// A body that comes by another protocol than HTTP/1; it knows itself why it ends.
+struct Other(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>);
+
+impl fmt::Debug for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Other")
+    }
 }
 
 /// A body that is coming in.
@@ -119,6 +130,13 @@ impl Body {
             begun: false,
         }))
     }
+
+    /// A body that comes by another protocol than HTTP/1.
+    pub(crate) fn other(
+        body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,
+    ) -> Self {
+        Self(Kind::Other(Other(Box::pin(body))))
+    }
 }
 
 impl<T: Into<Bytes>> From<T> for Body {
@@ -147,6 +165,7 @@ impl http_body::Body for Body {
                 self.0 = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Kind::Other(Other(body)) => body.as_mut().poll_frame(cx),
             Kind::Incoming(Receiving {
                 incoming,
                 fate,
@@ -171,6 +190,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty => true,
             Kind::Whole(_) => false,
+            Kind::Other(Other(body)) => body.is_end_stream(),
             Kind::Incoming(receiving) => receiving
                 .incoming
                 .as_ref()
@@ -184,6 +204,7 @@ impl http_body::Body for Body {
             Kind::Whole(bytes) => {
                 SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
             }
+            Kind::Other(Other(body)) => body.size_hint(),
             Kind::Incoming(receiving) => receiving
                 .incoming
                 .as_ref()

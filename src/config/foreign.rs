@@ -23,8 +23,6 @@ pub(crate) enum Verdict {
     Noted,
     /// To go on without it would be unsafe, or break the service: a mistake.
     Refused,
-    /// Noted where this word is among its words, for something is left then; else refused.
-    Needs(&'static str),
     /// A server hook: a Python file's functions are called, elsewhere it cannot be given.
     Hook,
 }
@@ -62,15 +60,7 @@ impl Foreign {
         if asks_nothing {
             return Verdict::Obeyed;
         }
-        match self.verdict {
-            Verdict::Needs(needed) if word.split(',').any(|part| part.trim() == needed) => {
-                Verdict::Noted
-            }
-            Verdict::Needs(_) => Verdict::Refused,
-            verdict @ (Verdict::Obeyed | Verdict::Noted | Verdict::Refused | Verdict::Hook) => {
-                verdict
-            }
-        }
+        self.verdict
     }
 }
 
@@ -154,7 +144,6 @@ const UWSGI: &str =
     "is not here yet: the uwsgi protocol is not served; let the proxy speak HTTP";
 const SSL_VERSION: &str = "does nothing, as in Gunicorn since 21: use --tls-min-version";
 const HANDSHAKE: &str = "is so: a connection is TLS from its first byte on";
-const HTTP2: &str = "is not here yet: HTTP/2 is not served; let a proxy speak it to clients";
 const SYSLOG: &str = "is not here yet: log to standard error (--error-logfile -) and let the system's log collect it";
 const LOGGER: &str = "does nothing: the server's logs are not written by Python; see --error-logfile, --log-level and --access-logformat, or logconfig_dict for the app's own";
 const STATSD: &str = "is not here yet: no StatsD metrics are sent";
@@ -347,54 +336,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         ),
     ),
     but(
-        Verdict::Needs("h1"),
-        noted(
-            "http_protocols",
-            &["--http-protocols"],
-            Takes::Value,
-            "\"h1\"",
-            HTTP2,
-        ),
-    ),
-    but(
-        Verdict::Needs("upgrade"),
-        noted(
-            "http2_cleartext",
-            &["--http2-cleartext"],
-            Takes::Value,
-            "\"off\"",
-            HTTP2,
-        ),
-    ),
-    noted(
-        "http2_max_concurrent_streams",
-        &["--http2-max-concurrent-streams"],
-        Takes::Value,
-        "100",
-        HTTP2,
-    ),
-    noted(
-        "http2_initial_window_size",
-        &["--http2-initial-window-size"],
-        Takes::Value,
-        "65535",
-        HTTP2,
-    ),
-    noted(
-        "http2_max_frame_size",
-        &["--http2-max-frame-size"],
-        Takes::Value,
-        "16384",
-        HTTP2,
-    ),
-    noted(
-        "http2_max_header_list_size",
-        &["--http2-max-header-list-size"],
-        Takes::Value,
-        "65536",
-        HTTP2,
-    ),
-    but(
         Verdict::Refused,
         noted("dirty_apps", &["--dirty-app"], Takes::Value, "[]", DIRTY),
     ),
@@ -492,7 +433,6 @@ mod tests {
         for (name, value) in [
             ("spew", text("False")),
             ("syslog", Item::Bool(false)),
-            ("http_protocols", Item::List(vec![text("h1")])),
             ("sendfile", Item::Bool(true)),
             ("control_socket_disable", Item::Bool(true)),
             ("do_handshake_on_connect", Item::Bool(true)),
@@ -504,15 +444,11 @@ mod tests {
     #[test]
     fn what_the_service_needs_is_refused_and_the_rest_noted() {
         for (name, value) in [
-            ("http_protocols", text("h2")),
-            ("http2_cleartext", text("prior-knowledge")),
             ("dirty_apps", Item::List(vec![text("a:B")])),
         ] {
             assert_eq!(weigh(name, &value), Verdict::Refused, "{name}");
         }
         for (name, value) in [
-            ("http_protocols", text("h2, h1")),
-            ("http2_cleartext", text("upgrade")),
             ("statsd_host", text("localhost:8125")),
             ("logger_class", text("mine.Logger")),
             ("ssl_version", Item::Number("5".to_owned())),

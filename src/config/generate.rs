@@ -139,7 +139,6 @@ mod tests {
                     Verdict::Obeyed => "nothing is missing".to_owned(),
                     Verdict::Noted => "warning".to_owned(),
                     Verdict::Refused => "mistake".to_owned(),
-                    Verdict::Needs(word) => format!("mistake; with `{word}` a warning"),
                     Verdict::Hook => "called, from a Python file".to_owned(),
                 },
                 cell(foreign.answer)

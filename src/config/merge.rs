@@ -381,7 +381,7 @@ impl Merge {
                 self.default_name(value, source);
             }
             Verdict::Obeyed => {}
-            Verdict::Noted | Verdict::Needs(_) => {
+            Verdict::Noted => {
                 self.merged.notes.push(format!("{source}: {problem}"));
             }
             Verdict::Refused | Verdict::Hook => {

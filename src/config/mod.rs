@@ -29,8 +29,9 @@ pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
 pub use tls::{CipherList, SUITES, Suite, TlsVersion, TlsWatch};
 pub use value::{
-    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,
+    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, Http2Cleartext, HttpProtocol,
+    LogLevel, LogTarget, ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
+    WorkerRange,
 };
 
 #[cfg(any(test, feature = "python"))]

@@ -13,8 +13,9 @@ use super::kind::{
 use super::list::{Listening, Many, Maybe, Networks, Pairs};
 use super::tls::{CipherList, TlsVersion, TlsWatch};
 use super::value::{
-    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
-    ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,
+    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, Http2Cleartext, HttpProtocol,
+    LogLevel, LogTarget, ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
+    WorkerRange,
 };
 
 /// Gunicorn's format of the access log.
@@ -382,6 +383,41 @@ settings! {
         /// What becomes of other headers with an underscore: drop, refuse (400) or dangerous (kept).
         header_map: HeaderMapping as Word<HeaderMapping> = HeaderMapping::Drop,
             ["--header-map"] HOW, on_reload NewWorkers;
+    }
+
+    section "HTTP/2" {
+        /// The HTTP versions that are spoken: h1, h2, or both, the preferred first.
+        ///
+        /// A client with TLS chooses by ALPN; one that chooses nothing is served HTTP/1.1. Without TLS see `http2_cleartext`.
+        http_protocols: Vec<HttpProtocol> as Many<Word<HttpProtocol>> = vec![HttpProtocol::Http1],
+            ["--http-protocols"] PROTOCOLS, on_reload NewWorkers;
+
+        /// How HTTP/2 may begin without TLS: off, prior-knowledge, upgrade or both.
+        ///
+        /// It needs h2 among `http_protocols`, and is for peers that `forwarded_allow_ips` trusts: a proxy that speaks HTTP/2.
+        /// With prior-knowledge alone such a peer is answered 400 where it speaks HTTP/1.1. All others are served HTTP/1.1.
+        http2_cleartext: Http2Cleartext as Word<Http2Cleartext> = Http2Cleartext::Off,
+            ["--http2-cleartext"] HOW, on_reload NewWorkers;
+
+        /// The most requests that one HTTP/2 connection has under way at a time.
+        ///
+        /// Each connection is one of `worker_connections`, whatever the number of its streams.
+        http2_max_concurrent_streams: u32 as Whole<u32, 1, 2_147_483_647> = 100,
+            ["--http2-max-concurrent-streams"] COUNT, on_reload NewWorkers;
+
+        /// How many bytes of bodies a client may send before the app has read them: of each stream, and of all together.
+        ///
+        /// For all together it is never less than 65535.
+        http2_initial_window_size: u32 as Whole<u32, 1, 2_147_483_647> = 65_535,
+            ["--http2-initial-window-size"] BYTES, on_reload NewWorkers;
+
+        /// The largest frame that a client may send, in bytes.
+        http2_max_frame_size: u32 as Whole<u32, 16_384, 16_777_215> = 16_384,
+            ["--http2-max-frame-size"] BYTES, on_reload NewWorkers;
+
+        /// The most that the header fields of a request may come to, in bytes, with 32 more for each: 431 above; 0 is 16 MB.
+        http2_max_header_list_size: u32 as Whole<u32, 0, 16_777_216> = 65_536,
+            ["--http2-max-header-list-size"] BYTES, on_reload NewWorkers;
     }
 
     section "Logs" {

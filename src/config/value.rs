@@ -204,6 +204,46 @@ words! {
 }
 
 words! {
+    /// One of `--http-protocols`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    HttpProtocol {
+        /// HTTP/1.1, which is always spoken where a client chooses nothing.
+        Http1 = "h1",
+        /// HTTP/2.
+        Http2 = "h2",
+    }
+}
+
+words! {
+    /// `--http2-cleartext`: how HTTP/2 may begin without TLS.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    Http2Cleartext {
+        /// Not at all.
+        Off = "off",
+        /// With the preface of HTTP/2.
+        PriorKnowledge = "prior-knowledge",
+        /// By a request of HTTP/1.1 with `Upgrade: h2c`.
+        Upgrade = "upgrade",
+        /// Either way.
+        Both = "both",
+    }
+}
+
+impl Http2Cleartext {
+    /// A connection may begin with the preface of HTTP/2.
+    #[must_use]
+    pub const fn has_prior_knowledge(self) -> bool {
+        matches!(self, Self::PriorKnowledge | Self::Both)
+    }
+
+    /// A request may ask for HTTP/2.
+    #[must_use]
+    pub const fn has_upgrade(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Both)
+    }
+}
+
+words! {
     /// `--reload-engine`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     ReloadEngine {
@@ -275,6 +315,8 @@ read_words!(
     AsgiLoop,
     AsgiLifespan,
     WebsocketCompression,
+    HttpProtocol,
+    Http2Cleartext,
     ReloadEngine,
     ReloadStrategy
 );

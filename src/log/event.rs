@@ -18,11 +18,13 @@ use crate::error;
 /// This crate's name in targets.
 const OURS: &str = "rgun_async";
 
+/// A library that warns of what clients send: they could fill a disk with it.
+const LOUD: &str = "h2";
+
 /// Libraries below us, whose own doings are of interest only when they warn.
-const LIBRARIES: [&str; 12] = [
+const LIBRARIES: [&str; 11] = [
     "hyper",
     "hyper_util",
-    "h2",
     "http",
     "tokio",
     "tokio_util",
@@ -70,6 +72,8 @@ fn wanted(metadata: &Metadata<'_>) -> bool {
     let root = target.split_once("::").map_or(target, |(root, _)| root);
     let least = if root == OURS {
         LogLevel::Debug
+    } else if root == LOUD {
+        LogLevel::Error
     } else if LIBRARIES.contains(&root) {
         LogLevel::Warning
     } else {

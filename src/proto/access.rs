@@ -457,7 +457,7 @@ fn user(value: &HeaderValue) -> Option<Vec<u8>> {
 }
 
 /// Base64 (RFC 4648 section 4), with or without padding.
-fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
     let mut bits = 0_u32;
     let mut count = 0;

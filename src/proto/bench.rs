@@ -11,6 +11,7 @@ use super::connections::Timeouts;
 use super::forwarded::Forwarded;
 use super::guard::Rules;
 use super::http::{HttpService, Settings};
+use super::http2::Http2;
 use super::stream::Stream;
 use crate::app::builtin::Builtin;
 use crate::app::{Address, Ends};
@@ -50,6 +51,7 @@ impl Server {
             max_requests: 0,
             max_requests_jitter: 0,
             readiness_path: None,
+            http2: Http2::default(),
         };
         Self(HttpService::with(app, settings, None, None))
     }

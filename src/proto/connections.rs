@@ -75,6 +75,8 @@ pub(crate) enum Phase {
     Receiving,
     /// The app's turn: no deadline.
     Handling,
+    /// It has streams, each with a watch of its own: no deadline but that of what is being sent.
+    Streams,
     /// Closed by us; the client may still be sending.
     Lingering,
     /// It has left HTTP, and its app has the stream: no deadline.
@@ -153,6 +155,8 @@ pub(crate) struct Watch {
     shed: Cell<bool>,
     /// There is no room for it: its request is answered without the app.
     refused: bool,
+    /// It is a stream of a connection: its end makes no room.
+    part: bool,
     waker: RefCell<Option<Waker>>,
     /// The head of the request being served, as far as it fits.
     line: RefCell<Vec<u8>>,
@@ -241,12 +245,28 @@ impl Watch {
         }
     }
 
-    /// All is said; from now on the client has a while to read it. A verdict on what it did before is carried out.
-    pub(crate) fn linger(&self) {
-        self.enter(Phase::Lingering);
+    /// Enters a phase anew.
+    pub(crate) fn renew(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(self.clock.now.get());
+    }
+
+    /// What a verdict asked for is done, and the connection goes on; there is no going on after an abort.
+    pub(crate) fn absolve(&self) {
         if self.verdict.get() != Some(Verdict::Abort) {
             self.verdict.set(None);
         }
+    }
+
+    /// Milliseconds of the coarse clock.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now.get()
+    }
+
+    /// All is said; from now on the client has a while to read it. A verdict on what it did before is carried out.
+    pub(crate) fn linger(&self) {
+        self.enter(Phase::Lingering);
+        self.absolve();
     }
 
     /// A request begins; its head is the last one again if it is `repeated`.
@@ -337,6 +357,7 @@ impl Watch {
             | Phase::Head
             | Phase::Receiving
             | Phase::Handling
+            | Phase::Streams
             | Phase::Lingering
             | Phase::Upgraded => None,
         }
@@ -363,6 +384,7 @@ const fn state(phase: Phase) -> Option<&'static str> {
         | Phase::Fresh
         | Phase::Idle
         | Phase::Head
+        | Phase::Streams
         | Phase::Lingering => None,
     }
 }
@@ -503,6 +525,8 @@ impl Connections {
                 {
                     told += 1;
                 }
+                // Its streams are told of.
+                Phase::Streams => {}
                 Phase::Head => {
                     told += 1;
                     tracing::warn!(
@@ -573,6 +597,15 @@ impl Connections {
 
     /// Enters a connection, for whose requests there is no room if it is `refused`; it leaves when the entry is dropped.
     pub(crate) fn enter(self: &Rc<Self>, ends: Arc<Ends>, refused: bool) -> Entry {
+        self.insert(ends, refused, false)
+    }
+
+    /// Enters a stream of the connection that `of` watches.
+    pub(crate) fn enter_stream(self: &Rc<Self>, of: &Watch) -> Entry {
+        self.insert(Arc::clone(&of.ends), of.refused, true)
+    }
+
+    fn insert(self: &Rc<Self>, ends: Arc<Ends>, refused: bool, part: bool) -> Entry {
         let watch = Rc::new(Watch {
             ends,
             clock: Rc::clone(&self.clock),
@@ -583,6 +616,7 @@ impl Connections {
             verdict: Cell::new(None),
             shed: Cell::new(false),
             refused,
+            part,
             waker: RefCell::new(None),
             line: RefCell::default(),
         });

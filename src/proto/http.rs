@@ -9,19 +9,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::StatusCode;
 use hyper::server::conn::http1;
 use tokio::sync::Notify;
 
 use super::access::{AccessLog, Format, Sink};
-use super::connections::{Connections, Peer, Timeouts, Verdict};
+use super::connections::{Connections, Peer, Phase, Timeouts, Verdict};
 use super::forwarded::Forwarded;
-use super::guard::Rules;
+use super::guard::{Refusal, Rules};
+use super::http2::{self, Http2, Start};
 use super::io::{Io, Wire};
 use super::late::Late;
 use super::page;
 use super::service::Service;
 use super::stream::Stream;
-use crate::app::{App, Ends};
+use crate::app::{App, Ends, Scheme};
 use crate::config::Config;
 use crate::scoreboard::Row;
 
@@ -41,6 +43,9 @@ pub(crate) struct Shared {
     pub(crate) access: Option<Rc<AccessLog>>,
     /// Where the worker says whether requests are welcome.
     pub(crate) readiness_path: Option<Box<str>>,
+    pub(super) http2: Http2,
+    /// A connection is kept between two requests.
+    pub(super) keeps_alive: bool,
     row: Option<Row>,
     answered: Cell<u64>,
     /// The worker is recycled after so many answers; zero is never.
@@ -73,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) max_requests: u64,
     pub(crate) max_requests_jitter: u64,
     pub(crate) readiness_path: Option<String>,
+    pub(crate) http2: Http2,
 }
 
 impl From<&Config> for Settings {
@@ -106,6 +112,7 @@ impl From<&Config> for Settings {
             max_requests: config.max_requests,
             max_requests_jitter: config.max_requests_jitter,
             readiness_path: config.readiness_path.clone(),
+            http2: Http2::from(config),
         }
     }
 }
@@ -164,6 +171,8 @@ impl<A: App> HttpService<A> {
             access: access.map(|sink| AccessLog::new(Format::compile(&format), sink)),
             connections: Connections::new(&settings.timeouts),
             readiness_path: settings.readiness_path.map(String::into_boxed_str),
+            http2: settings.http2,
+            keeps_alive: !settings.timeouts.keepalive.is_zero(),
             rules: settings.rules,
             forwarded: settings.forwarded,
             row,
@@ -239,31 +248,124 @@ impl<A: App> HttpService<A> {
         let trusted = self.shared.forwarded.trusts(ends.neighbour());
         let entry = self.shared.connections.enter(ends, refused);
         let wire = Rc::new(Wire::new(Rc::clone(&self.shared), entry, stream, trusted));
-        let service = Service::new(Rc::clone(self), Rc::clone(&wire));
+        let http = Rc::clone(self);
+        async move {
+            if wire.scheme == Scheme::Https {
+                if wire.chose_http2() {
+                    return serve_http2(http, wire, Start::Known(Vec::new())).await;
+                }
+            } else if trusted && http.shared.http2.prior_knowledge {
+                match opening(&wire).await {
+                    Opening::Http1 => {}
+                    Opening::Http2(first) => {
+                        return serve_http2(http, wire, Start::Known(first)).await;
+                    }
+                    Opening::Wrong => return close(&wire).await,
+                }
+            }
+            http.serve_http1(wire).await;
+        }
+    }
+
+    async fn serve_http1(self: Rc<Self>, wire: Rc<Wire>) {
+        let service = Service::new(Rc::clone(&self), Rc::clone(&wire));
         let connection = self
             .builder
             .serve_connection(Io::new(Rc::clone(&wire)), service)
             .with_upgrades();
         // Apart from the task, which goes on without it when the connection leaves HTTP.
         let mut connection = Box::pin(connection);
-        async move {
-            let end = poll_fn(|cx| turn(connection.as_mut(), &wire, cx)).await;
-            drop(connection);
-            match end {
-                End::Cut => {
-                    // Answers to earlier requests, as far as they can be sent at once.
-                    poll_fn(|cx| Poll::Ready(wire.poll_flush(cx).is_ready())).await;
-                    wire.reset_on_close();
-                }
-                End::Finished => close(&wire).await,
-                End::Upgraded => {
-                    if wire.upgraded().await {
-                        linger(&wire).await;
-                    }
+        let end = poll_fn(|cx| turn(connection.as_mut(), &wire, cx)).await;
+        drop(connection);
+        match end {
+            End::Cut => {
+                // Answers to earlier requests, as far as they can be sent at once.
+                poll_fn(|cx| Poll::Ready(wire.poll_flush(cx).is_ready())).await;
+                wire.reset_on_close();
+            }
+            End::Finished => close(&wire).await,
+            End::Upgraded => {
+                if let Some((seed, first)) = wire.take_seed() {
+                    serve_http2(self, wire, Start::Upgraded(seed, first)).await;
+                } else if wire.upgraded().await {
+                    linger(&wire).await;
                 }
             }
         }
     }
+}
+
+/// What a connection begins with.
+enum Opening {
+    Http1,
+    /// These are its first bytes.
+    Http2(Vec<u8>),
+    /// Not HTTP/2, where nothing else is expected.
+    Wrong,
+}
+
+/// Reads as much as it takes to tell HTTP/2's preface from anything else.
+async fn opening(wire: &Wire) -> Opening {
+    let watch = wire.watch();
+    let mut first = Vec::new();
+    let is_http2 = poll_fn(|cx| {
+        watch.park(cx);
+        loop {
+            // A verdict, or the end, is for the code that reads HTTP/1.
+            if !http2::PREFACE.starts_with(&first) || watch.verdict().is_some() {
+                return Poll::Ready(false);
+            }
+            let room = http2::PREFACE.len() - first.len();
+            if room == 0 {
+                return Poll::Ready(true);
+            }
+            let before = first.len();
+            let read = wire.poll_receive(cx, room, |bytes| first.extend_from_slice(bytes));
+            match read {
+                Poll::Pending => {
+                    if before > 0 {
+                        watch.enter(Phase::Head);
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(())) if first.len() > before => {}
+                Poll::Ready(Ok(()) | Err(_)) => return Poll::Ready(false),
+            }
+        }
+    })
+    .await;
+    if is_http2 {
+        return Opening::Http2(first);
+    }
+    let mut inlet = wire.inlet.borrow_mut();
+    if !wire.shared.http2.upgrade && !first.is_empty() {
+        // Gunicorn's way with a proxy that speaks HTTP/1 by mistake.
+        let refusal = Refusal::new(StatusCode::BAD_REQUEST, "not the preface of HTTP/2");
+        inlet.refuse(refusal);
+        return Opening::Wrong;
+    }
+    inlet.hold(&first);
+    Opening::Http1
+}
+
+/// Serves HTTP/2, apart from the task of a connection that speaks HTTP/1.
+fn serve_http2<A: App>(
+    http: Rc<HttpService<A>>,
+    wire: Rc<Wire>,
+    start: Start,
+) -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(async move {
+        match http2::serve(http, Rc::clone(&wire), start).await {
+            http2::End::Cut => wire.reset_on_close(),
+            http2::End::Done => close(&wire).await,
+            http2::End::Refused => {
+                close(&wire).await;
+                if !wire.watch().is_shed() {
+                    linger(&wire).await;
+                }
+            }
+        }
+    })
 }
 
 /// How the library's part of a connection ended.

@@ -105,6 +105,12 @@ impl Wire {
         }
     }
 
+    /// The TLS handshake was for HTTP/2 (RFC 9113 section 3.2).
+    pub(super) fn chose_http2(&self) -> bool {
+        let tls = self.watch().ends().tls.as_ref();
+        tls.is_some_and(|tls| tls.protocol.as_deref() == Some(b"h2"))
+    }
+
     pub(crate) fn watch(&self) -> &Rc<Watch> {
         self.entry.watch()
     }
@@ -149,7 +155,11 @@ impl Wire {
 
     /// Takes what the library writes. Answers leave together: those to requests that wait behind this one, and those of
     /// other connections, when `poll_flush_late` is called at the end of the turn.
-    fn poll_gather(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_gather(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let gathered = self.out.borrow().len();
         let alone = || !self.shared.late.is_served() && self.inlet.borrow().is_empty();
         if gathered == 0 && (buf.len() >= GATHER || alone()) {
@@ -345,6 +355,20 @@ impl Wire {
             take(buffer.filled());
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Reads what comes, past the guard.
+    pub(super) fn poll_read_plain(
+        &self,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = to.filled().len();
+        ready!(self.stream.borrow_mut().poll_read(cx, to))?;
+        if to.filled().len() == before {
+            self.ended.set(true);
+        }
+        Poll::Ready(Ok(()))
     }
 
     pub(super) fn poll_socket(

@@ -1,7 +1,7 @@
 //! Answers that are ours and not the app's: small HTML pages like Gunicorn's.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
 use http::{HeaderValue, Response, StatusCode};
 
 /// The page for `status`. `reason` must be a text of ours: it is not escaped.
@@ -37,6 +37,16 @@ pub(super) fn readiness(draining: bool) -> Response<Bytes> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
+    response
+}
+
+/// The answer to a request that becomes the first one of HTTP/2 (RFC 7540 section 3.2).
+pub(super) fn switch_to_http2() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response
+        .headers_mut()
+        .insert(UPGRADE, HeaderValue::from_static("h2c"));
     response
 }
 

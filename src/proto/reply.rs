@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::access::Record;
+use super::carrier::Carrier;
 use super::connections::Peer;
 use super::guard::Refusal;
 use super::io::Wire;
@@ -110,13 +111,13 @@ impl Fields {
     }
 
     /// Leaves the app's fields, but for those that are the server's to set.
-    fn settle(&self, headers: &mut HeaderMap, wire: &Wire) {
+    fn settle<C: Carrier>(&self, headers: &mut HeaderMap, wire: &C) {
         if self.hop {
             for name in [TRANSFER_ENCODING, UPGRADE, TE, KEEP_ALIVE] {
                 headers.remove(name);
             }
         }
-        if self.close || wire.watch().is_last() {
+        if C::IS_CONNECTION && (self.close || wire.watch().is_last()) {
             headers.insert(CONNECTION, CLOSE);
         } else if self.connection {
             headers.remove(CONNECTION);
@@ -136,8 +137,8 @@ fn has_token(value: &HeaderValue, token: &[u8]) -> bool {
 
 /// One request and its answer.
 #[derive(Debug)]
-pub(crate) struct Exchange {
-    pub(super) wire: Rc<Wire>,
+pub(crate) struct Exchange<C = Wire> {
+    pub(super) wire: Rc<C>,
     /// The method is HEAD.
     pub(super) head: bool,
     /// The client asked for another protocol, and sent no body that would stand in its way.
@@ -147,6 +148,18 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
+    /// Of a request that is answered by another protocol, and logged there.
+    pub(super) fn of_upgrade(wire: &Rc<Wire>) -> Self {
+        Self {
+            wire: Rc::clone(wire),
+            head: false,
+            upgradable: true,
+            record: None,
+        }
+    }
+}
+
+impl<C: Carrier> Exchange<C> {
     /// Logs a fault of the client's and makes the page for it.
     pub(super) fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
         let peer = &self.wire.watch().ends().peer;
@@ -164,7 +177,7 @@ impl Exchange {
     }
 
     /// The app's response as it may be sent; a page in its place if it may not.
-    pub(super) fn send<B>(self, response: Response<B>) -> Response<Reply<B>>
+    pub(super) fn send<B>(self, response: Response<B>) -> Response<Reply<B, C>>
     where
         B: Body<Data = Bytes, Error = AnyError>,
     {
@@ -188,7 +201,7 @@ impl Exchange {
         {
             parts.headers.insert(CONTENT_LENGTH, exact.into());
         }
-        fields.settle(&mut parts.headers, &self.wire);
+        fields.settle(&mut parts.headers, &*self.wire);
         let body = if bodiless(parts.status, self.head) {
             Reply::new(None, Some(0), self, &parts)
         } else {
@@ -198,7 +211,7 @@ impl Exchange {
     }
 
     /// The app's answer by which the connection leaves HTTP (RFC 9110 section 15.2.2).
-    fn switch<B>(mut self, mut parts: response::Parts) -> Response<Reply<B>> {
+    pub(super) fn switch<B>(mut self, mut parts: response::Parts) -> Response<Reply<B, C>> {
         if !parts.headers.contains_key(UPGRADE) {
             let page = self.fail(&Fault::Unnamed.to_string());
             return self.send_page(page);
@@ -217,13 +230,13 @@ impl Exchange {
         if let Some(record) = &mut record {
             record.answered(parts.status, &parts.headers);
         }
-        self.wire.upgrade.promise(record);
+        self.wire.switch(record);
         let body = Reply::new(None, Some(0), self, &parts);
         Response::from_parts(parts, body)
     }
 
     /// A page of ours in the place of the app's response.
-    pub(super) fn send_page<B>(self, page: Response<Bytes>) -> Response<Reply<B>> {
+    pub(super) fn send_page<B>(self, page: Response<Bytes>) -> Response<Reply<B, C>> {
         let (mut parts, bytes) = page.into_parts();
         parts
             .headers
@@ -256,7 +269,7 @@ fn bodiless(status: StatusCode, head: bool) -> bool {
 
 pin_project! {
     /// A response's body on its way to the client.
-    pub(crate) struct Reply<B> {
+    pub(crate) struct Reply<B, C = Wire> {
         #[pin]
         body: Option<B>,
         // What is left of the app's last piece.
@@ -267,15 +280,15 @@ pin_project! {
         length: Option<u64>,
         // Why the response is cut, once what came before is on its way.
         cut: Option<AnyError>,
-        exchange: Exchange,
+        exchange: Exchange<C>,
     }
 }
 
-impl<B> Reply<B> {
+impl<B, C> Reply<B, C> {
     fn new(
         body: Option<B>,
         length: Option<u64>,
-        mut exchange: Exchange,
+        mut exchange: Exchange<C>,
         parts: &response::Parts,
     ) -> Self {
         if let Some(record) = &mut exchange.record {
@@ -292,9 +305,10 @@ impl<B> Reply<B> {
     }
 }
 
-impl<B> Body for Reply<B>
+impl<B, C> Body for Reply<B, C>
 where
     B: Body<Data = Bytes, Error = AnyError>,
+    C: Carrier,
 {
     type Data = Bytes;
     type Error = AnyError;
@@ -332,7 +346,7 @@ where
                 Ok(Poll::Ready(Some(Ok(frame)))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => continue,
                     Ok(data) => {
-                        take(this.rest, this.left, data, &this.exchange.wire);
+                        take(this.rest, this.left, data, &*this.exchange.wire);
                         if *this.left == Some(0)
                             && this
                                 .body
@@ -344,8 +358,8 @@ where
                         }
                         continue;
                     }
-                    // Trailers end a body; with a length there is no room for them.
-                    Err(frame) if this.length.is_none() => {
+                    // Trailers end a body; with a length there is no room for them on a connection.
+                    Err(frame) if !C::IS_CONNECTION || this.length.is_none() => {
                         this.body.set(None);
                         return Poll::Ready(Some(Ok(frame)));
                     }
@@ -390,7 +404,7 @@ where
 }
 
 /// Takes the app's `data`, as far as its announced length has room for it.
-fn take(rest: &mut Bytes, left: &mut Option<u64>, mut data: Bytes, wire: &Wire) {
+fn take<C: Carrier>(rest: &mut Bytes, left: &mut Option<u64>, mut data: Bytes, wire: &C) {
     if let Some(left) = left {
         let room = usize::try_from(*left).unwrap_or(usize::MAX);
         if data.len() > room {

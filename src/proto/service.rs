@@ -16,8 +16,11 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
+use super::access::Record;
+use super::carrier::Carrier;
 use super::guard::Refusal;
 use super::http::HttpService;
+use super::http2::Seed;
 use super::io::Wire;
 use super::page;
 use super::reply::{Exchange, Reply};
@@ -71,85 +74,136 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         let (mut parts, incoming) = request.into_parts();
         let wire = &self.wire;
         let scheme = self.prepare(&mut parts);
+        let upgradable =
+            parts.extensions.get::<OnUpgrade>().is_some() && incoming.is_end_stream();
+        if upgradable
+            && wire.trusted
+            && wire.shared.http2.upgrade
+            && wire.scheme == Scheme::Http
+            && let Some(seed) = Seed::of(&parts)
+        {
+            wire.upgrade.sow(seed);
+            return Answer::page(page::switch_to_http2(), Exchange::of_upgrade(wire));
+        }
         let exchange = Exchange {
             wire: Rc::clone(wire),
             head: parts.method == Method::HEAD,
-            upgradable: parts.extensions.get::<OnUpgrade>().is_some()
-                && incoming.is_end_stream(),
-            record: wire.shared.access.as_ref().map(|log| {
-                let scheme = *scheme.as_ref().unwrap_or(&wire.scheme);
-                log.begin(&parts, wire.watch().ends(), scheme)
-            }),
+            upgradable,
+            record: record(&**wire, &parts, *scheme.as_ref().unwrap_or(&wire.scheme)),
         };
-        if wire.watch().is_refused() {
-            return Answer::page(page::no_room(), exchange);
-        }
-        let scheme = match scheme {
+        let scheme = match admit(&parts, scheme, &exchange) {
             Ok(scheme) => scheme,
-            Err(refusal) => return Answer::page(exchange.refuse(refusal), exchange),
+            Err(page) => return Answer::page(page, exchange),
         };
-        if let Some(path) = &wire.shared.readiness_path
-            && parts.uri.path() == &**path
-            && matches!(parts.method, Method::GET | Method::HEAD)
-        {
-            let draining = wire.shared.connections.closing();
-            return Answer::page(page::readiness(draining), exchange);
-        }
         let body = if incoming.is_end_stream() {
             Body::empty()
         } else {
             Body::incoming(incoming, wire.expect_body())
         };
+        let line: Weak<Wire> = Rc::downgrade(wire);
         let origin = Origin {
             ends: Arc::clone(wire.watch().ends()),
             scheme,
             trusted: wire.trusted,
         };
-        let line: Weak<Wire> = Rc::downgrade(wire);
-        let line = Line::new(line);
-        // By reference in and out, as both are large.
-        let mut call = Some((parts, body, origin, line));
-        let mut future = None;
-        let called = catch_unwind(AssertUnwindSafe(|| {
-            if let Some((parts, body, origin, line)) = call.take() {
-                let request = Request::from_parts(parts, body);
-                future = Some(self.http.app.serve(request, origin, line));
-            }
-        }));
-        match called {
-            Ok(()) => Answer {
-                future,
-                page: None,
-                exchange: Some(exchange),
-            },
-            Err(_) => Answer::page(exchange.fail("the app panicked"), exchange),
-        }
+        Answer::begin(
+            &self.http.app,
+            parts,
+            body,
+            origin,
+            Line::new(line),
+            exchange,
+        )
     }
+}
+
+/// The beginning of the log's record of a request.
+pub(super) fn record<C: Carrier>(
+    wire: &C,
+    parts: &request::Parts,
+    scheme: Scheme,
+) -> Option<Box<Record>> {
+    let log = wire.shared().access.as_ref()?;
+    Some(log.begin(parts, wire.watch().ends(), scheme))
+}
+
+/// Whether the request is for the app; else the page that answers it.
+#[expect(
+    clippy::result_large_err,
+    reason = "a page is made once, where there is no app to call"
+)]
+pub(super) fn admit<C: Carrier>(
+    parts: &request::Parts,
+    scheme: Result<Scheme, Refusal>,
+    exchange: &Exchange<C>,
+) -> Result<Scheme, Response<Bytes>> {
+    let shared = exchange.wire.shared();
+    if exchange.wire.watch().is_refused() {
+        return Err(page::no_room());
+    }
+    let scheme = scheme.map_err(|refusal| exchange.refuse(refusal))?;
+    if let Some(path) = &shared.readiness_path
+        && parts.uri.path() == &**path
+        && matches!(parts.method, Method::GET | Method::HEAD)
+    {
+        return Err(page::readiness(shared.connections.closing()));
+    }
+    Ok(scheme)
 }
 
 pin_project! {
     /// The answer to come.
-    pub(crate) struct Answer<A: App> {
+    pub(crate) struct Answer<A: App, C = Wire> {
         #[pin]
         future: Option<A::Future>,
         // Seldom there, and large.
         page: Option<Box<Response<Bytes>>>,
-        exchange: Option<Exchange>,
+        exchange: Option<Exchange<C>>,
     }
 }
 
-impl<A: App> Answer<A> {
-    fn page(page: Response<Bytes>, exchange: Exchange) -> Self {
+impl<A: App, C: Carrier> Answer<A, C> {
+    /// A page of ours.
+    pub(super) fn page(page: Response<Bytes>, exchange: Exchange<C>) -> Self {
         Self {
             future: None,
             page: Some(Box::new(page)),
             exchange: Some(exchange),
         }
     }
+
+    /// Calls the app.
+    #[inline]
+    pub(super) fn begin(
+        app: &A,
+        parts: request::Parts,
+        body: Body,
+        origin: Origin,
+        line: Line,
+        exchange: Exchange<C>,
+    ) -> Self {
+        // By reference in and out, as both are large.
+        let mut call = Some((parts, body, origin, line));
+        let mut future = None;
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            if let Some((parts, body, origin, line)) = call.take() {
+                let request = Request::from_parts(parts, body);
+                future = Some(app.serve(request, origin, line));
+            }
+        }));
+        match called {
+            Ok(()) => Self {
+                future,
+                page: None,
+                exchange: Some(exchange),
+            },
+            Err(_) => Self::page(exchange.fail("the app panicked"), exchange),
+        }
+    }
 }
 
-impl<A: App> Future for Answer<A> {
-    type Output = Result<Response<Reply<A::Body>>, Infallible>;
+impl<A: App, C: Carrier> Future for Answer<A, C> {
+    type Output = Result<Response<Reply<A::Body, C>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -166,7 +220,13 @@ impl<A: App> Future for Answer<A> {
             // Polled after its end, which hyper does not do.
             return Poll::Pending;
         };
-        exchange.wire.shared.count();
+        if let Some(page) = this
+            .page
+            .take_if(|page| page.status() == StatusCode::SWITCHING_PROTOCOLS)
+        {
+            return Poll::Ready(Ok(exchange.switch(page.into_parts().0)));
+        }
+        exchange.wire.shared().count();
         // A request whose body broke is answered by us, whatever the app made of it.
         if let Some(refusal) = exchange.wire.spoilt() {
             let page = exchange.refuse(refusal);

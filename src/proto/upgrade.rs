@@ -11,6 +11,7 @@ use hyper::rt::ReadBufCursor;
 
 use super::access::Record;
 use super::connections::Phase;
+use super::http2::Seed;
 use super::io::Wire;
 
 /// How far a connection has left HTTP.
@@ -33,6 +34,8 @@ pub(super) struct Upgrade {
     stage: Cell<Stage>,
     /// Of the request that asked for it.
     record: RefCell<Option<Box<Record>>>,
+    /// It becomes HTTP/2.
+    seed: RefCell<Option<Seed>>,
 }
 
 impl Upgrade {
@@ -46,6 +49,11 @@ impl Upgrade {
     pub(super) fn promise(&self, record: Option<Box<Record>>) {
         self.stage.set(Stage::Promised);
         *self.record.borrow_mut() = record;
+    }
+
+    /// The connection is about to become HTTP/2.
+    pub(super) fn sow(&self, seed: Seed) {
+        *self.seed.borrow_mut() = Some(seed);
     }
 
     /// What the library writes now is the answer's head, which it must not keep when it hands the stream over.
@@ -76,6 +84,15 @@ impl Wire {
         self.inlet.borrow_mut().leave_http();
         self.watch().enter(Phase::Upgraded);
         true
+    }
+
+    /// What the connection becomes, if that is HTTP/2, and the bytes that came behind the request.
+    pub(super) fn take_seed(&self) -> Option<(Seed, Vec<u8>)> {
+        let seed = self.upgrade.seed.borrow_mut().take()?;
+        let mut inlet = self.inlet.borrow_mut();
+        let first = inlet.rest().to_vec();
+        inlet.consume(first.len());
+        Some((seed, first))
     }
 
     /// The app has let go of the stream.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::Role;
 use crate::config::{
-    Address, Bind, CipherList, ClientCert, Config, Speaks, Spoken, TlsOptions, TlsVersion,
+    Address, Bind, CipherList, ClientCert, Config, HttpProtocol, Speaks, Spoken, TlsOptions,
+    TlsVersion,
 };
 
 /// A certificate chain and its key.
@@ -53,7 +54,7 @@ impl Spec {
             client_cert: client_cert.unwrap_or(config.cert_reqs),
             min_version: min_version.unwrap_or(config.tls_min_version),
             ciphers: config.ciphers.clone(),
-            protocols: protocols(&spoken.speaks),
+            protocols: protocols(&spoken.speaks, config),
         })
     }
 
@@ -89,9 +90,21 @@ impl Spec {
 }
 
 /// What a client may choose from (RFC 7301): where it names others only, there is no connection.
-fn protocols(speaks: &Speaks) -> Vec<Vec<u8>> {
+fn protocols(speaks: &Speaks, config: &Config) -> Vec<Vec<u8>> {
+    let name = |protocol: &HttpProtocol| match protocol {
+        HttpProtocol::Http1 => b"http/1.1".to_vec(),
+        HttpProtocol::Http2 => b"h2".to_vec(),
+    };
     match speaks {
-        Speaks::Http => vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()],
+        Speaks::Http => {
+            let mut names: Vec<_> = config.http_protocols.iter().map(name).collect();
+            // Whoever does not choose HTTP/2 is served all the same.
+            if !config.http_protocols.contains(&HttpProtocol::Http1) {
+                names.push(name(&HttpProtocol::Http1));
+            }
+            names.push(b"http/1.0".to_vec());
+            names
+        }
         // Without a name that clients would know.
         Speaks::Uwsgi | Speaks::Tcp(_) => Vec::new(),
     }

@@ -2,6 +2,7 @@
 
 mod files;
 mod hostile;
+mod http2;
 mod sessions;
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -200,7 +200,7 @@ fn what_is_missing_is_told_and_only_what_breaks_the_service_refused() {
             // The interpreter has those.
             Verdict::Hook | Verdict::Obeyed => assert!(lines.is_empty(), "{lines:?}"),
             Verdict::Noted if foreign.name == "logconfig_dict" => assert!(lines.is_empty()),
-            Verdict::Noted | Verdict::Refused | Verdict::Needs(_) => {
+            Verdict::Noted | Verdict::Refused => {
                 let line = format!("gunicorn.conf.py: {} {}", foreign.name, foreign.answer);
                 assert_eq!(lines, [line]);
                 assert_eq!(
@@ -224,7 +224,7 @@ fn what_is_missing_is_told_and_only_what_breaks_the_service_refused() {
             let expected = match foreign.verdict {
                 // A switch that is Gunicorn's default.
                 _ if foreign.default == "true" => false,
-                Verdict::Refused | Verdict::Needs(_) => true,
+                Verdict::Refused => true,
                 Verdict::Noted | Verdict::Obeyed | Verdict::Hook => false,
             };
             assert_eq!(refused, expected, "{words:?}: {lines:?}");

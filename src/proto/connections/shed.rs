@@ -31,7 +31,7 @@ enum Loss {
 impl Watch {
     /// What its end would cost and how it would end; `None` if it is at work, or not silent for long enough.
     fn loss(&self) -> Option<(Loss, Verdict)> {
-        if self.verdict.get().is_some() || self.refused {
+        if self.verdict.get().is_some() || self.refused || self.part {
             return None;
         }
         let age = self.clock.now.get().saturating_sub(self.since.get());
@@ -53,6 +53,7 @@ impl Watch {
             | Phase::Head
             | Phase::Receiving
             | Phase::Handling
+            | Phase::Streams
             | Phase::Upgraded => None,
         }
     }

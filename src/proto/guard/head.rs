@@ -127,6 +127,30 @@ impl Head {
         }
     }
 
+    /// What is found in the fields of a request that was parsed elsewhere.
+    pub(super) fn of_fields<'a>(
+        rules: &Rules,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Facts, Refusal> {
+        let mut head = Self {
+            http11: true,
+            requested: true,
+            ..Self::default()
+        };
+        for (name, value) in fields {
+            if name.len().saturating_add(value.len()).saturating_add(2) > rules.field {
+                return Err(head.too_long());
+            }
+            if !class::all(value, class::VALUE) || class::trim(value).len() != value.len() {
+                return Err(Refusal::bad("invalid header field value"));
+            }
+            let classes = name.iter().fold(0, |classes, &byte| classes | class(byte));
+            head.field(rules, name, value, classes)?;
+        }
+        head.conclude()?;
+        Ok(head.facts())
+    }
+
     /// Looks at one line that is not empty; `false` if it is not complete.
     #[cold]
     fn slow_line(&mut self, rules: &Rules, bytes: &[u8]) -> Result<bool, Refusal> {
@@ -192,9 +216,7 @@ impl Head {
             return Err(Refusal::bad("invalid request line"));
         };
         let (method, rest) = line.split_at(space);
-        if !(3..=20).contains(&method.len()) || !class::all(method, class::METHOD) {
-            return Err(Refusal::bad("invalid method"));
-        }
+        check_method(method)?;
         let Some(rest) = rest.get(1..) else {
             return Err(Refusal::bad("invalid request line"));
         };
@@ -215,24 +237,7 @@ impl Head {
             }
             _ => return Err(Refusal::bad("invalid HTTP version")),
         };
-        if method == b"CONNECT" {
-            return Err(Refusal::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "CONNECT is not supported",
-            ));
-        }
-        if target.len() > LONGEST_TARGET {
-            return Err(Refusal::new(
-                StatusCode::URI_TOO_LONG,
-                "request target too large",
-            ));
-        }
-        match target {
-            [b'/', path @ ..] if path_and_query(path) => Ok(()),
-            b"*" if method == b"OPTIONS" => Ok(()),
-            [b'h' | b'H', ..] if absolute(target) => Ok(()),
-            _ => Err(Refusal::bad("invalid request target")),
-        }
+        check_target(method, target)
     }
 
     /// RFC 9112 section 5: `field-name ":" OWS field-value OWS`.
@@ -382,6 +387,36 @@ impl Head {
             }
         }
         Ok(())
+    }
+}
+
+/// What a method may be, to us.
+pub(super) fn check_method(method: &[u8]) -> Result<(), Refusal> {
+    if !(3..=20).contains(&method.len()) || !class::all(method, class::METHOD) {
+        return Err(Refusal::bad("invalid method"));
+    }
+    Ok(())
+}
+
+/// What may be asked for by a method.
+pub(super) fn check_target(method: &[u8], target: &[u8]) -> Result<(), Refusal> {
+    if method == b"CONNECT" {
+        return Err(Refusal::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "CONNECT is not supported",
+        ));
+    }
+    if target.len() > LONGEST_TARGET {
+        return Err(Refusal::new(
+            StatusCode::URI_TOO_LONG,
+            "request target too large",
+        ));
+    }
+    match target {
+        [b'/', path @ ..] if path_and_query(path) => Ok(()),
+        b"*" if method == b"OPTIONS" => Ok(()),
+        [b'h' | b'H', ..] if absolute(target) => Ok(()),
+        _ => Err(Refusal::bad("invalid request target")),
     }
 }
 

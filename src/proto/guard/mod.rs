@@ -9,6 +9,7 @@ mod chunked;
 mod class;
 mod head;
 mod inert;
+mod parsed;
 mod quick;
 
 use http::StatusCode;
@@ -77,6 +78,12 @@ impl Rules {
     #[must_use]
     pub fn most_fields(&self) -> usize {
         self.fields
+    }
+
+    /// The largest body that passes, in bytes.
+    #[must_use]
+    pub(crate) fn most_body(&self) -> u64 {
+        self.body
     }
 
     /// The largest head that passes, in bytes, line ends included.

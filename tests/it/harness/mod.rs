@@ -6,6 +6,7 @@
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod frames;
+pub(crate) mod http2;
 mod log;
 pub(crate) mod process;
 mod quiet;

@@ -50,7 +50,7 @@ enum Presence {
 pub(super) struct Facts {
     /// The method is HEAD: no body is sent.
     pub(super) head: bool,
-    /// The client speaks HTTP/1.1.
+    /// The client speaks HTTP/1.1, or a later version.
     pub(super) modern: bool,
     /// It takes trailers.
     pub(super) trailers: bool,
@@ -58,7 +58,7 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn of(parts: &http::request::Parts) -> Self {
-        let modern = parts.version == http::Version::HTTP_11;
+        let modern = parts.version >= http::Version::HTTP_11;
         let accepts = |value: &http::HeaderValue| {
             value
                 .as_bytes()
@@ -68,7 +68,8 @@ impl Facts {
         Self {
             head: parts.method == Method::HEAD,
             modern,
-            trailers: modern && parts.headers.get(http::header::TE).is_some_and(accepts),
+            trailers: parts.version == http::Version::HTTP_2
+                || (modern && parts.headers.get(http::header::TE).is_some_and(accepts)),
         }
     }
 }

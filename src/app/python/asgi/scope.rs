@@ -73,6 +73,7 @@ texts! {
         patch = "PATCH",
         options = "OPTIONS",
         http_10 = "1.0",
+        http_2 = "2",
         https = "https",
     }
 }
@@ -81,7 +82,7 @@ texts! {
 pub(super) struct Scopes {
     py: Python<'static>,
     template: Bound<'static, PyDict>,
-    /// The extensions of HTTP/1.1, and those of HTTP/1.0.
+    /// The extensions of HTTP/1.1 and later, and those of HTTP/1.0.
     modern: Bound<'static, PyDict>,
     old: Bound<'static, PyDict>,
     /// What the lifespan keeps for the requests.
@@ -167,7 +168,7 @@ impl Scopes {
         scope.set_item(&keys.client, &known.client)?;
         scope.set_item(&keys.server, &known.server)?;
         scope.set_item(&keys.state, self.state.copy()?)?;
-        let extensions = if parts.version == Version::HTTP_11 {
+        let extensions = if parts.version >= Version::HTTP_11 {
             self.modern.copy()?
         } else {
             self.old.copy()?
@@ -198,7 +199,11 @@ impl Scopes {
             scope.set_item(&self.keys.method, method)?;
         }
         if parts.version != Version::HTTP_11 {
-            scope.set_item(&self.keys.http_version, &self.values.http_10)?;
+            let version = match parts.version {
+                Version::HTTP_2 => &self.values.http_2,
+                _ => &self.values.http_10,
+            };
+            scope.set_item(&self.keys.http_version, version)?;
         }
         if let Some(query) = parts.uri.query() {
             let make = |raw: &[u8]| Ok(PyBytes::new(self.py, raw).into_any());

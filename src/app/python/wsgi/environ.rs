@@ -213,7 +213,11 @@ impl Environs {
             environ.set_item(&self.keys.method, method)?;
         }
         if parts.version != Version::HTTP_11 {
-            environ.set_item(&self.keys.protocol, &self.values.http_10)?;
+            let protocol = match parts.version {
+                Version::HTTP_2 => &self.values.http_2,
+                _ => &self.values.http_10,
+            };
+            environ.set_item(&self.keys.protocol, protocol)?;
         }
         if let Some(query) = parts.uri.query() {
             let query = self.query.borrow_mut().text(self.py, query.as_bytes())?;

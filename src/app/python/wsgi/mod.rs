@@ -163,7 +163,7 @@ impl Wsgi {
             Given::Gathered(input) => input.into_object(&self.files)?,
             Given::Object(object) => Some(object),
         };
-        let modern = parts.version == Version::HTTP_11;
+        let modern = parts.version >= Version::HTTP_11;
         let templates = self.environs.templates();
         let lease = self.exchanges.lease(self.py, outlet, modern, templates)?;
         let environ = self

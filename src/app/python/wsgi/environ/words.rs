@@ -50,6 +50,7 @@ texts! {
         patch = "PATCH",
         options = "OPTIONS",
         http_10 = "HTTP/1.0",
+        http_2 = "HTTP/2.0",
         https = "https",
         port_http = "80",
         port_https = "443",

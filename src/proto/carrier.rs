@@ -1,0 +1,76 @@
+//! What one request came on, as its answer sees it: a connection of HTTP/1, or a stream of HTTP/2.
+
+use std::rc::Rc;
+
+use super::access::Record;
+use super::connections::Watch;
+use super::guard::Refusal;
+use super::http::Shared;
+use super::io::Wire;
+
+/// What an answer is carried by.
+pub(crate) trait Carrier: 'static {
+    /// It is a connection: answers may end it, keep it, or make it one of another protocol, and say so in their head
+    /// (RFC 9110 section 7.6.1). A stream's may not (RFC 9113 section 8.2.2).
+    const IS_CONNECTION: bool;
+
+    /// What all connections of the worker share.
+    fn shared(&self) -> &Shared;
+
+    /// Who keeps the deadlines of this request.
+    fn watch(&self) -> &Rc<Watch>;
+
+    /// A response body must wait; its task is woken when the client has read enough.
+    fn throttle(&self) -> bool;
+
+    /// A response body hands on so many bytes.
+    fn hand_on(&self, bytes: usize);
+
+    /// Why the request must not be answered by the app any more.
+    fn spoilt(&self) -> Option<Refusal>;
+
+    /// The request's body broke while the app still had it.
+    fn spoilt_in_use(&self) -> bool;
+
+    /// The answer that is about to be sent makes it a connection of another protocol.
+    fn switch(&self, record: Option<Box<Record>>);
+}
+
+impl Carrier for Wire {
+    const IS_CONNECTION: bool = true;
+
+    #[inline]
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    #[inline]
+    fn watch(&self) -> &Rc<Watch> {
+        self.watch()
+    }
+
+    #[inline]
+    fn throttle(&self) -> bool {
+        self.throttle()
+    }
+
+    #[inline]
+    fn hand_on(&self, bytes: usize) {
+        self.hand_on(bytes);
+    }
+
+    #[inline]
+    fn spoilt(&self) -> Option<Refusal> {
+        self.spoilt()
+    }
+
+    #[inline]
+    fn spoilt_in_use(&self) -> bool {
+        self.spoilt_in_use()
+    }
+
+    #[inline]
+    fn switch(&self, record: Option<Box<Record>>) {
+        self.upgrade.promise(record);
+    }
+}
