@@ -8,7 +8,7 @@ use nix::unistd::{Group, User};
 use super::address::Address;
 use super::bind::Speaks;
 use super::merge::{Inputs, Merged, Mistake, Source, index_of};
-use super::value::LogTarget;
+use super::value::{LogTarget, did_you_mean, nearest};
 
 struct Check<'a> {
     merged: &'a Merged,
@@ -27,7 +27,7 @@ pub(super) fn check(merged: &mut Merged, inputs: &Inputs<'_>, mistakes: &mut Vec
         .unwrap_or_else(|| inputs.cwd.to_owned());
     let mut check = Check { merged, mistakes };
     check.app(inputs.takes_app);
-    check.binds();
+    check.binds(inputs.services);
     check.directories(&base);
     check.accounts();
 }
@@ -71,7 +71,7 @@ impl Check<'_> {
         }
     }
 
-    fn binds(&mut self) {
+    fn binds(&mut self, services: Option<&[String]>) {
         let config = &self.merged.config;
         let mut seen = HashSet::new();
         let mut problems = Vec::new();
@@ -81,11 +81,14 @@ impl Check<'_> {
                 problems.push(format!("{:?}: is there twice", bind.address.to_string()));
             }
             let spoken = bind.spoken(config);
-            let missing = match spoken.speaks {
-                _ if spoken.tls.is_some() => "TLS is not served",
+            let missing = match &spoken.speaks {
+                _ if spoken.tls.is_some() => "TLS is not served".to_owned(),
                 Speaks::Http => continue,
-                Speaks::Uwsgi => "the uwsgi protocol is not served",
-                Speaks::Tcp(_) => "there is no such service",
+                Speaks::Uwsgi => "the uwsgi protocol is not served".to_owned(),
+                Speaks::Tcp(name) => match no_service(name, services) {
+                    Some(problem) => problem,
+                    None => continue,
+                },
             };
             problems.push(format!("{:?}: {missing}", bind.to_string()));
         }
@@ -158,6 +161,22 @@ impl Check<'_> {
             self.blame("group", problem);
         }
     }
+}
+
+/// What is wrong with a service's name.
+fn no_service(name: &str, services: Option<&[String]>) -> Option<String> {
+    let Some(services) = services else {
+        let python = name
+            .split_once(':')
+            .is_some_and(|(module, callable)| !module.is_empty() && !callable.is_empty());
+        return (!python)
+            .then(|| "there is no such service; Python's are MODULE:CALLABLE".to_owned());
+    };
+    if services.iter().any(|known| known == name) {
+        return None;
+    }
+    let near = nearest(name, services.iter().map(String::as_str));
+    Some(format!("there is no such service{}", did_you_mean(near)))
 }
 
 /// What is wrong with an account's name; a number is always right, as in Gunicorn.

@@ -177,6 +177,11 @@ impl<A: App> HttpService<A> {
         })
     }
 
+    /// What it shares with whatever else is spoken in this worker.
+    pub(crate) fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+
     /// All connections being served.
     pub(crate) fn connections(&self) -> &Rc<Connections> {
         &self.shared.connections

@@ -54,7 +54,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    fn poll_read(
+    pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
@@ -66,7 +66,11 @@ impl Stream {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -74,7 +78,7 @@ impl Stream {
         }
     }
 
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -131,9 +135,19 @@ impl Stream {
     }
 
     /// The next close sends a reset, so that the client cannot take what it has for all there is.
-    fn reset_on_close(&self) {
+    pub(super) fn reset_on_close(&self) {
         if let Self::Tcp(stream) = self {
             let _ = stream.set_zero_linger();
+        }
+    }
+
+    /// The socket, given up by the runtime.
+    #[cfg(feature = "python")]
+    pub(super) fn into_fd(self) -> io::Result<std::os::fd::OwnedFd> {
+        match self {
+            Self::Tcp(stream) => Ok(stream.into_std()?.into()),
+            Self::Unix(stream) => Ok(stream.into_std()?.into()),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

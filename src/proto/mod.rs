@@ -19,12 +19,14 @@ mod line;
 mod page;
 mod reply;
 mod service;
+mod tcp;
 mod upgrade;
 
 pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
 pub(crate) use self::io::Stream;
 pub(crate) use self::proxy::Proxies;
+pub(crate) use self::tcp::TcpService;
 
 #[cfg(test)]
 mod tests;
