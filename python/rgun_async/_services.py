@@ -33,7 +33,8 @@ class Connections:
 
 def end_input(sock):
     try:
-        sock.shutdown(socket.SHUT_RD)
+        # gevent's own raises an error in who waits for input.
+        getattr(sock, "_sock", sock).shutdown(socket.SHUT_RD)
     except OSError:
         # It is closed, or its client has left.
         pass

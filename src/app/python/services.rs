@@ -94,7 +94,11 @@ struct Service {
 }
 
 impl Service {
-    fn begin(&self, stream: &Stream, context: &Context) -> Result<Py<Done>, AnyError> {
+    fn begin(
+        &self,
+        stream: &Stream,
+        context: &Context,
+    ) -> Result<Rc<RefCell<State>>, AnyError> {
         let py = self.start.py();
         let socket = stream.detach()?;
         let timeout = Some(self.write_timeout).filter(|timeout| !timeout.is_zero());
@@ -104,17 +108,18 @@ impl Service {
             (Some(_), Address::Tcp(peer)) => Some((peer.ip().to_string(), peer.port())),
             (Some(_), Address::Unix(_)) | (None, _) => None,
         };
+        let state = Rc::default();
         let done = Done {
-            state: RefCell::default(),
+            state: Rc::clone(&state),
             wake: Rc::clone(&self.wake),
         };
-        let done = Py::new(py, done)?;
+        let done = Bound::new(py, done)?;
         // It is Python's from here on.
         let number = socket.into_raw_fd();
-        let started = self.start.call1((number, peer, done.clone_ref(py)));
+        let started = self.start.call1((number, peer, done));
         started.map_err(|error| traceback::text(py, &error))?;
         (self.tell)();
-        Ok(done)
+        Ok(state)
     }
 }
 
@@ -122,9 +127,9 @@ impl StreamApp for Service {
     fn serve(&self, stream: Stream, context: Context) -> Ended {
         let begun = self.begin(&stream, &context);
         Box::pin(async move {
-            let done = begun?;
+            let state = begun?;
             let told = poll_fn(|cx| {
-                let mut state = done.get().state.borrow_mut();
+                let mut state = state.borrow_mut();
                 if let State::Ended(told) = &mut *state {
                     return Poll::Ready(told.take());
                 }
@@ -151,9 +156,9 @@ enum State {
 }
 
 /// Called at the end of a connection, with the traceback if there is one.
-#[pyclass(frozen, unsendable)]
+#[pyclass(frozen, unsendable, module = "rgun_async._native")]
 struct Done {
-    state: RefCell<State>,
+    state: Rc<RefCell<State>>,
     wake: Wake,
 }
 
