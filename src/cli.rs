@@ -38,6 +38,8 @@ pub(crate) struct Program {
     pub(crate) about: &'static str,
     /// Whether an app is its argument.
     pub(crate) app: AppArgument,
+    /// The services that listeners may name; where it is `None` they are Python's, by `MODULE:CALLABLE`.
+    pub(crate) services: Option<&'static [String]>,
 }
 
 /// What a configuration is made from, apart from the file. Kept for reloads.
@@ -169,6 +171,7 @@ fn inputs<'a>(program: &Program, sources: &'a Sources) -> Result<Inputs<'a>, Out
         variable,
         command_variable,
         command_line,
+        services: program.services,
         takes_app: program.app == AppArgument::Required,
         python: sources.python.as_deref(),
     })

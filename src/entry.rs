@@ -1,14 +1,18 @@
 //! The ways in that need no interpreter: the `rgun-async` binary, and the `main` of a Rust program with its own app.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tower_service::Service;
 
 use crate::app::builtin::Builtin;
+use crate::app::tcp::{self, Context, Ending, Function, Make, Stream, StreamApp};
 use crate::app::tower::Factory;
 use crate::app::{Body, Host};
 use crate::channel::WorkerContext;
@@ -48,6 +52,7 @@ pub(crate) const PROGRAM: Program = Program {
     name: env!("CARGO_PKG_NAME"),
     about: ABOUT,
     app: AppArgument::Required,
+    services: None,
 };
 
 /// A built-in app, in whatever process.
@@ -118,11 +123,22 @@ where
 }
 
 /// A Rust program's server, with its name and description for `--help`, the log and ps(1).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Server {
     name: String,
     about: String,
     hooks: Rc<dyn hooks::Hooks>,
+    services: Vec<(String, Make)>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let services: Vec<_> = self.services.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("services", &services)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Server {
@@ -147,6 +163,7 @@ impl Server {
             name,
             about: String::from("A server on rgun-async"),
             hooks: Rc::new(NoHooks),
+            services: Vec::new(),
         }
     }
 
@@ -169,6 +186,80 @@ impl Server {
     pub fn hooks(mut self, hooks: impl hooks::Hooks + 'static) -> Self {
         self.hooks = Rc::new(hooks);
         self
+    }
+
+    /// With a service that speaks a protocol of its own, for listeners that name it: `--bind tcp://0.0.0.0:9000=NAME`.
+    ///
+    /// `serve` is any `async fn(Stream, Context)`; it may return a `Result`, whose error is logged. Its connections count under
+    /// `--worker-connections`, learn of a drain by [`Context::drain`], and are in the access log, as those of HTTP are.
+    ///
+    /// ```no_run
+    /// use rgun_async::app::tcp::{Context, Stream};
+    /// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    ///
+    /// async fn shout(stream: Stream, context: Context) -> std::io::Result<()> {
+    ///     let mut stream = BufReader::new(stream);
+    ///     let mut line = String::new();
+    ///     loop {
+    ///         line.clear();
+    ///         tokio::select! {
+    ///             read = stream.read_line(&mut line) => if read? == 0 { return Ok(()) },
+    ///             () = context.drain().begun() => return Ok(()),
+    ///         }
+    ///         stream.write_all(line.to_uppercase().as_bytes()).await?;
+    ///     }
+    /// }
+    ///
+    /// fn main() -> std::process::ExitCode {
+    ///     rgun_async::Server::new().tcp("shout", shout).run()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn tcp<F, R>(self, name: impl Into<String>, serve: F) -> Self
+    where
+        F: Fn(Stream, Context) -> R + 'static,
+        R: Future<Output: Ending> + 'static,
+    {
+        let app: Rc<dyn StreamApp> = Rc::new(Function(serve));
+        self.make(name.into(), move || {
+            let app = Rc::clone(&app);
+            Box::pin(async { Ok(app) })
+        })
+    }
+
+    /// The same with a tower service over streams, made in each worker by `factory`, as that of [`serve`] is.
+    #[must_use]
+    pub fn tcp_service<F, R, S, E>(self, name: impl Into<String>, factory: F) -> Self
+    where
+        F: Fn() -> R + 'static,
+        R: Future<Output = Result<S, E>> + 'static,
+        S: Service<(Stream, Context)> + Clone + 'static,
+        S::Error: Into<AnyError>,
+        E: Into<AnyError>,
+    {
+        self.make(name.into(), move || {
+            let made = factory();
+            Box::pin(async move {
+                let service = made.await.map_err(Into::into)?;
+                let app: Rc<dyn StreamApp> = Rc::new(tcp::Tower(service));
+                Ok(app)
+            })
+        })
+    }
+
+    fn make<F>(mut self, name: String, make: F) -> Self
+    where
+        F: Fn() -> Pin<Box<dyn Future<Output = Result<Rc<dyn StreamApp>, AnyError>>>> + 'static,
+    {
+        self.services.retain(|(known, _)| *known != name);
+        self.services.push((name, Rc::new(make)));
+        self
+    }
+
+    /// Serves the services alone: what is asked by HTTP is answered with 404.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        self.serve(|| async { Nothing })
     }
 
     /// See [`serve`].
@@ -201,9 +292,10 @@ impl Server {
         E: Into<AnyError>,
     {
         let factory = Rc::new(factory);
+        let services = self.services.clone();
         self.host(move || {
             let factory = Rc::clone(&factory);
-            Factory(move || factory())
+            Factory::new(move || factory(), services.clone())
         })
     }
 
@@ -213,6 +305,9 @@ impl Server {
             name: Box::leak(self.name.into_boxed_str()),
             about: Box::leak(self.about.into_boxed_str()),
             app: AppArgument::None,
+            services: Some(Box::leak(
+                self.services.iter().map(|(name, _)| name.clone()).collect(),
+            )),
         };
         leave_on_term();
         let exit = with_sources(|sources| {
@@ -234,6 +329,26 @@ impl Server {
             })
         });
         exit.into()
+    }
+}
+
+/// Has nothing at any path.
+#[derive(Clone, Copy, Debug)]
+struct Nothing;
+
+impl Service<Request<Body>> for Nothing {
+    type Response = Response<String>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        let mut response = Response::new(String::from("not found\n"));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        std::future::ready(Ok(response))
     }
 }
 

@@ -21,6 +21,7 @@ pub mod builtin;
 mod line;
 #[cfg(feature = "python")]
 pub(crate) mod python;
+pub mod tcp;
 mod tls;
 pub mod tower;
 
@@ -29,6 +30,7 @@ pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
 pub use line::Line;
 pub(crate) use line::{Client, Connection, Forsaken};
+use tcp::StreamApp;
 pub use tls::{ClientIdentity, Tls, pem};
 
 /// The two ends of a connection.
@@ -217,6 +219,22 @@ pub trait Host: 'static {
         &self,
         context: &WorkerContext,
     ) -> impl Future<Output = Result<Self::App, BootError>>;
+
+    /// The services that listeners name, in this order; after [`load`](Self::load).
+    ///
+    /// # Errors
+    /// There is none of a name, or it cannot be had.
+    fn services(
+        &self,
+        names: &[&str],
+    ) -> impl Future<Output = Result<Vec<Rc<dyn StreamApp>>, BootError>> {
+        std::future::ready(match names.first() {
+            Some(name) => Err(BootError::Load(format!(
+                "There is no service {name:?} here: Python's are served by --worker-class asgi or gevent."
+            ))),
+            None => Ok(Vec::new()),
+        })
+    }
 
     /// Starts a task of the worker; a host whose driver counts runnable tasks wraps it.
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::tcp::{Make, StreamApp};
 use super::{App, Body, BootError, Host, Origin};
 use crate::channel::WorkerContext;
 use crate::error::{AnyError, chain};
@@ -111,8 +113,23 @@ where
 
 /// A [`Host`] that makes its service in each worker, by an async factory that runs after the fork: connections to
 /// databases and the like belong there.
-#[derive(Clone, Copy, Debug)]
-pub struct Factory<F>(pub F);
+pub struct Factory<F> {
+    app: F,
+    services: Vec<(String, Make)>,
+}
+
+impl<F> Factory<F> {
+    /// With `services` for the listeners that name them.
+    pub(crate) const fn new(app: F, services: Vec<(String, Make)>) -> Self {
+        Self { app, services }
+    }
+}
+
+impl<F> fmt::Debug for Factory<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Factory").finish_non_exhaustive()
+    }
+}
 
 impl<F, R, S, E> Host for Factory<F>
 where
@@ -124,10 +141,24 @@ where
     type App = Tower<S>;
 
     async fn load(&self, _: &WorkerContext) -> Result<Tower<S>, BootError> {
-        match (self.0)().await {
+        match (self.app)().await {
             Ok(service) => Ok(Tower::new(service)),
             Err(error) => Err(BootError::Boot(chain(&*error.into()))),
         }
+    }
+
+    async fn services(&self, names: &[&str]) -> Result<Vec<Rc<dyn StreamApp>>, BootError> {
+        let mut found = Vec::new();
+        for name in names {
+            let mut services = self.services.iter();
+            let Some((_, make)) = services.find(|(known, _)| known == name) else {
+                // The configuration was checked.
+                return Err(BootError::Load(format!("There is no service {name:?}.")));
+            };
+            let service = make().await;
+            found.push(service.map_err(|error| BootError::Boot(chain(&*error)))?);
+        }
+        Ok(found)
     }
 }
 
@@ -136,7 +167,6 @@ mod tests {
     use std::cell::Cell;
     use std::convert::Infallible;
     use std::future::poll_fn;
-    use std::rc::Rc;
     use std::sync::Arc;
 
     use http_body_util::{BodyExt, Full};

@@ -13,6 +13,7 @@ const PROGRAM: Program = Program {
     name: "rgun-async",
     about: "A server.",
     app: AppArgument::Required,
+    services: None,
 };
 
 /// A start in a directory of its own.
@@ -84,6 +85,7 @@ fn the_command_line_can_be_built() {
     command(&PROGRAM).debug_assert();
     command(&Program {
         app: AppArgument::None,
+        services: None,
         name: "myapp",
         ..PROGRAM
     })

@@ -128,6 +128,7 @@ mod tests {
         name: "server",
         about: "",
         app: AppArgument::None,
+        services: None,
     };
 
     fn ask(words: &[&str]) -> Option<Result<Upgrade, Outcome>> {

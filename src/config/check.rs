@@ -8,7 +8,7 @@ use nix::unistd::{Group, User};
 use super::address::Address;
 use super::bind::{ClientCert, Speaks, TlsOptions};
 use super::merge::{Inputs, Merged, Mistake, Source, index_of};
-use super::value::LogTarget;
+use super::value::{LogTarget, did_you_mean, nearest};
 
 struct Check<'a> {
     merged: &'a Merged,
@@ -27,7 +27,7 @@ pub(super) fn check(merged: &mut Merged, inputs: &Inputs<'_>, mistakes: &mut Vec
         .unwrap_or_else(|| inputs.cwd.to_owned());
     let mut check = Check { merged, mistakes };
     check.app(inputs.takes_app);
-    check.binds();
+    check.binds(inputs.services);
     check.tls();
     check.directories(&base);
     check.accounts();
@@ -72,7 +72,7 @@ impl Check<'_> {
         }
     }
 
-    fn binds(&mut self) {
+    fn binds(&mut self, services: Option<&[String]>) {
         let config = &self.merged.config;
         let mut seen = HashSet::new();
         let mut problems = Vec::new();
@@ -85,10 +85,16 @@ impl Check<'_> {
             if let Some(problem) = spoken.tls.as_ref().and_then(unfit) {
                 problems.push(format!("{:?}: {problem}", bind.to_string()));
             }
-            let missing = match spoken.speaks {
+            let missing = match &spoken.speaks {
+                Speaks::Tcp(_) if services.is_none() && spoken.tls.is_some() => {
+                    "services in Python are given the socket itself, without TLS".to_owned()
+                }
                 Speaks::Http => continue,
-                Speaks::Uwsgi => "the uwsgi protocol is not served",
-                Speaks::Tcp(_) => "there is no such service",
+                Speaks::Uwsgi => "the uwsgi protocol is not served".to_owned(),
+                Speaks::Tcp(name) => match no_service(name, services) {
+                    Some(problem) => problem,
+                    None => continue,
+                },
             };
             problems.push(format!("{:?}: {missing}", bind.to_string()));
         }
@@ -194,6 +200,22 @@ fn unfit(tls: &TlsOptions) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// What is wrong with a service's name.
+fn no_service(name: &str, services: Option<&[String]>) -> Option<String> {
+    let Some(services) = services else {
+        let python = name
+            .split_once(':')
+            .is_some_and(|(module, callable)| !module.is_empty() && !callable.is_empty());
+        return (!python)
+            .then(|| "there is no such service; Python's are MODULE:CALLABLE".to_owned());
+    };
+    if services.iter().any(|known| known == name) {
+        return None;
+    }
+    let near = nearest(name, services.iter().map(String::as_str));
+    Some(format!("there is no such service{}", did_you_mean(near)))
 }
 
 /// What is wrong with an account's name; a number is always right, as in Gunicorn.

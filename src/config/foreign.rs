@@ -443,9 +443,7 @@ mod tests {
 
     #[test]
     fn what_the_service_needs_is_refused_and_the_rest_noted() {
-        for (name, value) in [
-            ("dirty_apps", Item::List(vec![text("a:B")])),
-        ] {
+        for (name, value) in [("dirty_apps", Item::List(vec![text("a:B")]))] {
             assert_eq!(weigh(name, &value), Verdict::Refused, "{name}");
         }
         for (name, value) in [

@@ -131,6 +131,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) command_variable: Given,
     /// The command line, parsed.
     pub(crate) command_line: Given,
+    /// The services that listeners may name; where it is `None` they are Python's.
+    pub(crate) services: Option<&'a [String]>,
     /// The program serves the app that it is given; else it is the app.
     pub(crate) takes_app: bool,
     /// Who runs a Python file, where somebody does.

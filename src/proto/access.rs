@@ -275,7 +275,27 @@ impl AccessLog {
             begun: Instant::now(),
         })
     }
+
+    /// Begins the record of a connection of a service; its line is written when the record is dropped.
+    pub(crate) fn begin_service(self: &Rc<Self>, name: &str, ends: &Arc<Ends>) -> Box<Record> {
+        Box::new(Record {
+            log: Rc::clone(self),
+            ends: Arc::clone(ends),
+            scheme: Scheme::Http,
+            method: Method::from_bytes(b"TCP").unwrap_or_default(),
+            uri: Uri::try_from(format!("/{name}")).unwrap_or_default(),
+            version: NO_HTTP,
+            request_fields: vec![None; self.format.request_fields.len()],
+            response_fields: vec![None; self.format.response_fields.len()],
+            status: None,
+            bytes: 0,
+            begun: Instant::now(),
+        })
+    }
 }
+
+/// The version of what is no HTTP at all. No request has it.
+const NO_HTTP: Version = Version::HTTP_09;
 
 /// The first value of each of `names`.
 fn pick(names: &[HeaderName], headers: &HeaderMap) -> Vec<Option<HeaderValue>> {
@@ -357,7 +377,9 @@ impl Record {
                 escape(line, self.method.as_str().as_bytes());
                 line.push(b' ');
                 self.write_target(line);
-                write!(line, " {:?}", self.version)?;
+                if self.version != NO_HTTP {
+                    write!(line, " {:?}", self.version)?;
+                }
             }
             Atom::Method => escape(line, self.method.as_str().as_bytes()),
             Atom::Path => {
@@ -367,6 +389,7 @@ impl Record {
             }
             Atom::Query => escape(line, self.uri.query().unwrap_or_default().as_bytes()),
             Atom::Target => self.write_target(line),
+            Atom::Protocol if self.version == NO_HTTP => line.extend_from_slice(b"TCP"),
             Atom::Protocol => write!(line, "{:?}", self.version)?,
             Atom::Scheme => line.extend_from_slice(match self.scheme {
                 Scheme::Http => b"http",
@@ -376,10 +399,10 @@ impl Record {
                 Some(status) => line.extend_from_slice(status.as_str().as_bytes()),
                 None => line.push(b'-'),
             },
-            Atom::Bytes => match self.status {
-                Some(_) => number(line, u128::from(self.bytes)),
-                None => line.push(b'-'),
-            },
+            Atom::Bytes if self.status.is_some() || self.version == NO_HTTP => {
+                number(line, u128::from(self.bytes));
+            }
+            Atom::Bytes => line.push(b'-'),
             Atom::Seconds => number(line, u128::from(took.as_secs())),
             Atom::Milliseconds => number(line, took.as_millis()),
             Atom::Microseconds => number(line, took.as_micros()),

@@ -188,9 +188,8 @@ impl<A: App> HttpService<A> {
         })
     }
 
-    /// What is shared by all connections.
-    #[cfg(feature = "tls")]
-    pub(super) const fn shared(&self) -> &Rc<Shared> {
+    /// What it shares with whatever else is spoken in this worker.
+    pub(crate) const fn shared(&self) -> &Rc<Shared> {
         &self.shared
     }
 

@@ -25,6 +25,7 @@ mod page;
 mod reply;
 mod service;
 mod stream;
+mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 mod upgrade;
@@ -35,6 +36,7 @@ pub(crate) use self::http::HttpService;
 pub(crate) use self::no_tls::Port;
 pub(crate) use self::proxy::Proxies;
 pub(crate) use self::stream::Stream;
+pub(crate) use self::tcp::TcpService;
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::{Handshakes, Port};
 

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::Shutdown;
+#[cfg(feature = "python")]
+use std::os::fd::OwnedFd;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -176,6 +178,18 @@ impl Stream {
             Self::Unix(_) | Self::Memory(_) => {}
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.below().reset_on_close(),
+        }
+    }
+
+    /// The socket, given up by the runtime.
+    #[cfg(feature = "python")]
+    pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(stream) => Ok(stream.into_std()?.into()),
+            Self::Unix(stream) => Ok(stream.into_std()?.into()),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

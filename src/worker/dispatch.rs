@@ -7,10 +7,11 @@ use std::time::Instant;
 use super::accept::Take;
 use super::gate::{Permit, Spare};
 use super::secure::Secure;
+use crate::app::tcp::StreamApp;
 use crate::app::{Ends, Host};
 use crate::config::{Config, Speaks, Spoken};
 use crate::log::AccessSink;
-use crate::proto::{Connections, HttpService, Port, Proxies, Stream};
+use crate::proto::{Connections, HttpService, Port, Proxies, Stream, TcpService};
 use crate::scoreboard::Row;
 
 /// All that a worker can speak.
@@ -20,20 +21,42 @@ pub(super) struct Services<H: Host> {
     /// The connections of all of them, for the deadlines and the drain.
     pub(super) connections: Rc<Connections>,
     pub(super) http: Rc<HttpService<H::App>>,
+    /// Those with protocols of their own, by name.
+    streams: Vec<(String, TcpService)>,
     pub(super) secure: Secure,
+}
+
+/// The names of the services that are spoken to.
+pub(super) fn services(spoken: &[Rc<Spoken>]) -> Vec<&str> {
+    let mut names: Vec<_> = spoken
+        .iter()
+        .filter_map(|spoken| match &spoken.speaks {
+            Speaks::Tcp(name) => Some(name.as_str()),
+            Speaks::Http | Speaks::Uwsgi => None,
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 impl<H: Host> Services<H> {
     pub(super) fn new(
         host: &Rc<H>,
         app: H::App,
+        streams: Vec<(String, Rc<dyn StreamApp>)>,
         config: &Rc<Config>,
         access: Option<Rc<AccessSink>>,
         row: Row,
         secure: Secure,
     ) -> Rc<Self> {
         let http = HttpService::new(app, config, access, row);
+        let streams = streams.into_iter().map(|(name, app)| {
+            let service = TcpService::new(Rc::clone(http.shared()), &name, app);
+            (name, service)
+        });
         Rc::new(Self {
+            streams: streams.collect(),
             host: Rc::clone(host),
             config: Rc::clone(config),
             connections: Rc::clone(http.connections()),
@@ -60,8 +83,16 @@ impl<H: Host> Services<H> {
         match (speaks, room) {
             (Speaks::Http, Room::There) => self.http.serve(stream, ends).await,
             (Speaks::Http, Room::None) => self.http.refuse(stream, ends).await,
-            // The configuration has refused them.
-            (Speaks::Uwsgi | Speaks::Tcp(_), Room::There | Room::None) => drop(stream),
+            (Speaks::Tcp(name), Room::There) => {
+                let mut streams = self.streams.iter();
+                if let Some((_, service)) = streams.find(|(known, _)| known == name) {
+                    service.serve(stream, ends).await;
+                }
+            }
+            // Nothing can be said in a protocol that only its service knows.
+            (Speaks::Tcp(_), Room::None) => drop(stream),
+            // The configuration has refused it.
+            (Speaks::Uwsgi, Room::There | Room::None) => drop(stream),
         }
     }
 }

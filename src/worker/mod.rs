@@ -16,6 +16,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::app::tcp::StreamApp;
 use crate::app::{BootError, Host};
 use crate::channel::{Order, Report, WorkerContext};
 use crate::config::{Config, Spoken};
@@ -153,7 +154,15 @@ async fn serve<H: Host>(mut context: WorkerContext, host: Rc<H>, epoll: Option<E
             return no_app(&context, &error);
         }
     };
-    match Worker::new(context, host, app, epoll) {
+    let names = dispatch::services(&context.spoken);
+    let services = match host.services(&names).await {
+        Ok(services) => names.into_iter().map(str::to_owned).zip(services).collect(),
+        Err(error) => {
+            tell_code(&mut context, &*host, &error);
+            return no_app(&context, &error);
+        }
+    };
+    match Worker::new(context, host, app, services, epoll) {
         Ok(Ok(worker)) => worker.run().await,
         Ok(Err(exit)) => exit,
         Err(error) => cannot_boot("cannot start serving", &error),
@@ -208,6 +217,7 @@ impl<H: Host> Worker<H> {
         mut context: WorkerContext,
         host: Rc<H>,
         app: H::App,
+        streams: Vec<(String, Rc<dyn StreamApp>)>,
         epoll: Option<Epoll>,
     ) -> io::Result<Result<Self, Exit>> {
         if let Some(code) = Code::of(&mut context) {
@@ -240,7 +250,7 @@ impl<H: Host> Worker<H> {
         };
         let gate = Gate::new(config.worker_connections, row);
         let secure = Secure::new(&config, &spoken, &tls_files, ticket_keys)?;
-        let services = Services::new(&host, app, &config, access.clone(), row, secure);
+        let services = Services::new(&host, app, streams, &config, access.clone(), row, secure);
         let connections = Rc::clone(&services.connections);
         last_words::tell_by(Box::new(move |out| connections.tell(out)));
         let worker = Self {

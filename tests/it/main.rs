@@ -40,6 +40,7 @@ mod proxy;
 mod python;
 mod reload;
 mod scale;
+mod services;
 mod shop;
 mod signals;
 mod slow;

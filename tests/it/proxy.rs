@@ -303,7 +303,7 @@ fn a_socket_that_is_handed_on_is_spoken_on_as_its_bind_says() {
     }
 }
 
-/// A client at 127.0.0.2, by an HAProxy that sends the header of `send`.
+/// A client at 127.0.0.2, by an `haproxy` that sends the header of `send`.
 fn by_haproxy(server: &Server, address: &Address, send: &str) {
     let proxy = HaProxy::in_front_of(address, send);
     let source = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));

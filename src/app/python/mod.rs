@@ -22,6 +22,7 @@ mod object;
 mod pace;
 mod preload;
 mod reply;
+mod services;
 mod shared;
 mod signals;
 mod stuck;

@@ -118,13 +118,12 @@ impl Client {
     pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
         let socket = socket.expect("a socket");
-        let stream = socket
+        socket
             .bind(&SocketAddr::new(source, 0).into())
             .and_then(|()| socket.connect(&address.into()))
-            .map(|()| Stream::Tcp(socket.into()))
             .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
         let client = Self {
-            stream,
+            stream: Stream::Tcp(socket.into()),
             buffer: Vec::new(),
         };
         client.set_timeout(patience()).expect("a timeout");

@@ -1,4 +1,4 @@
-//! Real tools around the server: Redis, HAProxy, `wrk`, `ab`. One that is missing fails the test.
+//! Real tools around the server: Redis, `haproxy`, `wrk`, `ab`. One that is missing fails the test.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -31,7 +31,7 @@ use http::{Request, Response};
 use http_body::Body as _;
 use pyo3::exceptions::{PyOSError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyModule};
 use tokio::runtime::LocalRuntime;
 
 use self::asyncio::{Asyncio, Kind};
@@ -47,7 +47,9 @@ use self::turns::Turns;
 use super::counted::counted;
 use super::named::Named;
 use super::object::{self, Ref};
+use super::services::{Services, Wake};
 use super::{Interpreter, gil, load};
+use crate::app::tcp::StreamApp;
 use crate::app::{App, Bell, Body, BootError, Host, Line, Origin};
 use crate::channel::{Interface, WorkerContext};
 use crate::config::{AsgiLifespan, AsgiLoop, Config};
@@ -86,6 +88,7 @@ pub(crate) struct AsgiHost {
     /// What the worker does before it waits, where the loop waits.
     idle: RefCell<Option<Box<dyn Fn() + Send + Sync>>>,
     app: OnceCell<Rc<Inner>>,
+    services: Services,
 }
 
 impl std::fmt::Debug for AsgiHost {
@@ -102,6 +105,7 @@ impl AsgiHost {
             board: Rc::default(),
             idle: RefCell::default(),
             app: OnceCell::new(),
+            services: Services::default(),
         }
     }
 
@@ -227,7 +231,24 @@ impl Host for AsgiHost {
         }
     }
 
+    async fn services(&self, names: &[&str]) -> Result<Vec<Rc<dyn StreamApp>>, BootError> {
+        let Some(app) = self.app.get() else {
+            return Err(BootError::Boot("the worker has not booted".into()));
+        };
+        let (waking, telling) = (Rc::clone(&self.board), Rc::clone(&self.board));
+        let wake: Wake = Rc::new(move |py, task| waking.wake(py, task));
+        let tell: Rc<dyn Fn()> = Rc::new(move || telling.tell_loop());
+        let event_loop = app.asgi.event_loop();
+        let driver =
+            |glue: &Bound<'static, PyModule>| glue.call_method1("Streams", (event_loop,));
+        let py = self.python.token();
+        self.services
+            .load(py, names, driver, app.write_timeout, &wake, &tell)
+    }
+
     fn leaving(&self, until: Instant) {
+        self.services.drain();
+        self.board.tell_loop();
         if let Some(app) = self.app.get() {
             app.until.set(Some(until));
         }
@@ -254,6 +275,7 @@ struct Inner {
     messages: Rc<Messages>,
     ports: Rc<Ports>,
     websocket: Settings,
+    write_timeout: Duration,
     /// Until when the worker has to leave, once it does.
     until: Cell<Option<Instant>>,
 }
@@ -281,6 +303,7 @@ impl Inner {
             messages: Rc::new(Messages::new(py)?),
             ports: Rc::default(),
             websocket: Settings::from(config),
+            write_timeout: config.write_timeout,
             until: Cell::new(None),
         })
     }

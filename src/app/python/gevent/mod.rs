@@ -17,6 +17,7 @@ use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use http::Request;
 use http::request::Parts;
@@ -31,8 +32,10 @@ use self::turns::Turns;
 use super::counted::counted;
 use super::named::Named;
 use super::reply::{Awaited, Outcome, Reply, reply};
+use super::services::{Services, Wake};
 use super::wsgi::{Answer, Given, Input, Multithread, Outlet, PyBody, Wsgi, failed, refused};
 use super::{Interpreter, cstr, load};
+use crate::app::tcp::StreamApp;
 use crate::app::{App, Bell, Body, BootError, Host, Line, Origin};
 use crate::channel::WorkerContext;
 use crate::error::{AnyError, Exit};
@@ -53,6 +56,8 @@ pub(crate) struct GeventHost {
     /// What the worker does before it waits.
     idle: RefCell<Option<Box<dyn Fn() + Send + Sync>>>,
     app: RefCell<Option<Rc<Inner>>>,
+    services: Services,
+    write_timeout: Cell<Duration>,
 }
 
 impl std::fmt::Debug for GeventHost {
@@ -69,6 +74,8 @@ impl GeventHost {
             board: Rc::default(),
             idle: RefCell::default(),
             app: RefCell::default(),
+            services: Services::default(),
+            write_timeout: Cell::default(),
         }
     }
 }
@@ -87,6 +94,7 @@ impl Host for GeventHost {
             .load(&context.config, Multithread::Interleaved)?;
         let hub =
             Hub::new(py, Rc::clone(&self.board)).map_err(|error| load::boot(py, &error))?;
+        self.write_timeout.set(context.config.write_timeout);
         self.app.replace(Some(Rc::new(Inner {
             wsgi,
             hub: Rc::new(hub),
@@ -102,6 +110,20 @@ impl Host for GeventHost {
         let app = self.app.borrow().clone();
         app.map(GeventApp)
             .ok_or_else(|| BootError::Boot("the worker has not booted".into()))
+    }
+
+    async fn services(&self, names: &[&str]) -> Result<Vec<Rc<dyn StreamApp>>, BootError> {
+        let board = Rc::clone(&self.board);
+        let wake: Wake = Rc::new(move |py, task| board.wake(py, task));
+        // The hub looks for new greenlets after each turn.
+        let tell: Rc<dyn Fn()> = Rc::new(|| {});
+        let driver = |glue: &Bound<'static, PyModule>| glue.call_method0("Sockets");
+        let (py, timeout) = (self.python.token(), self.write_timeout.get());
+        self.services.load(py, names, driver, timeout, &wake, &tell)
+    }
+
+    fn leaving(&self, _: Instant) {
+        self.services.drain();
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

@@ -1,0 +1,142 @@
+"""TCP services in Python: connections handed to asyncio's streams, or to functions that take gevent's sockets."""
+
+import socket
+import traceback
+
+# A drain waits so many seconds for what is on its way, and then ends the input of those that wait for more.
+SOON = 0.15
+
+
+class Connections:
+    """The connections of all services of a worker."""
+
+    def __init__(self):
+        self.open = set()
+        self.draining = False
+
+    def drain(self):
+        """The worker leaves: input ends, so that who waits for it comes to an end; answers are still sent."""
+        self.draining = True
+        self.later(self.end_inputs)
+
+    def end_inputs(self):
+        for sock in tuple(self.open):
+            end_input(sock)
+
+    def adopt(self, fd):
+        sock = socket.socket(fileno=fd)
+        self.open.add(sock)
+        if self.draining:
+            self.later(end_input, sock)
+        return sock
+
+
+def end_input(sock):
+    try:
+        # gevent's own raises an error in who waits for input.
+        getattr(sock, "_sock", sock).shutdown(socket.SHUT_RD)
+    except OSError:
+        # It is closed, or its client has left.
+        pass
+
+
+class Streams(Connections):
+    """For `async def handle(reader, writer)`."""
+
+    def __init__(self, loop):
+        import asyncio
+
+        super().__init__()
+        self.loop = loop
+        self.asyncio = asyncio
+        self.tasks = set()
+        self.told = asyncio.Event()
+
+        class Writer(asyncio.StreamWriter):
+            told = self.told
+            peer = None
+
+            def get_extra_info(self, name, default=None):
+                if name == "peername" and self.peer is not None:
+                    return self.peer
+                if name == "draining":
+                    return self.told
+                return super().get_extra_info(name, default)
+
+        self.writer = Writer
+
+    def later(self, function, *arguments):
+        self.told.set()
+        self.loop.call_later(SOON, function, *arguments)
+
+    def service(self, handle):
+        if not self.asyncio.iscoroutinefunction(handle):
+            raise TypeError(f"{handle!r} is no `async def handle(reader, writer)`")
+
+        def start(fd, peer, done):
+            # Not at once: this is no time to run code of the app's.
+            self.loop.call_soon(self.begin, handle, self.adopt(fd), peer, done)
+
+        return start
+
+    def begin(self, *arguments):
+        task = self.loop.create_task(self.serve(*arguments))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def serve(self, handle, sock, peer, done):
+        error = None
+        try:
+            sock.setblocking(False)
+            reader = self.asyncio.StreamReader(loop=self.loop)
+            protocol = self.asyncio.StreamReaderProtocol(reader, loop=self.loop)
+            transport, _ = await self.loop.connect_accepted_socket(lambda: protocol, sock)
+            writer = self.writer(transport, protocol, reader, self.loop)
+            writer.peer = peer
+            try:
+                await handle(reader, writer)
+            finally:
+                writer.close()
+                try:
+                    await writer.wait_closed()
+                except OSError:
+                    pass
+        except ConnectionError:
+            # Its client has left.
+            pass
+        except Exception:
+            error = traceback.format_exc()
+        finally:
+            self.open.discard(sock)
+            done(error)
+
+
+class Sockets(Connections):
+    """For `handle(socket, address)`, in a greenlet each."""
+
+    def later(self, function, *arguments):
+        import gevent
+
+        gevent.spawn_later(SOON, function, *arguments)
+
+    def service(self, handle):
+        import gevent
+
+        def start(fd, peer, done):
+            gevent.spawn(self.serve, handle, self.adopt(fd), peer, done)
+
+        return start
+
+    def serve(self, handle, sock, peer, done):
+        error = None
+        try:
+            handle(sock, sock.getpeername() if peer is None else peer)
+        except ConnectionError:
+            # Its client has left.
+            pass
+        except Exception:
+            error = traceback.format_exc()
+        finally:
+            self.open.discard(sock)
+            sock.close()
+            done(error)
