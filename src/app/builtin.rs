@@ -215,6 +215,7 @@ mod tests {
             ends,
             scheme: Scheme::Https,
             trusted: true,
+            gateway: None,
         }
     }
 

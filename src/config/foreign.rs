@@ -226,13 +226,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         noted("protocol", &["--protocol"], Takes::Value, "\"http\"", UWSGI),
     ),
     noted(
-        "uwsgi_allow_ips",
-        &["--uwsgi-allow-from"],
-        Takes::Value,
-        "\"127.0.0.1,::1\"",
-        UWSGI,
-    ),
-    noted(
         "permit_obsolete_folding",
         &["--permit-obsolete-folding"],
         Takes::Nothing,

@@ -45,6 +45,7 @@ impl Server {
                 min_rate: 500,
             },
             forwarded: Forwarded::new(AllowList::Everybody, &[], &[], HeaderMapping::Drop),
+            fronts: AllowList::localhost(),
             access_log_format: String::new(),
             max_requests: 0,
             max_requests_jitter: 0,

@@ -20,8 +20,9 @@ use super::io::{Io, Stream, Wire};
 use super::late::Late;
 use super::page;
 use super::service::Service;
-use crate::app::{App, Ends};
-use crate::config::Config;
+use super::uwsgi::Front;
+use crate::app::{Address, App, Ends};
+use crate::config::{AllowList, Config};
 use crate::scoreboard::Row;
 
 /// hyper's smallest buffer limit.
@@ -36,6 +37,8 @@ const LINGER: usize = 64 * 1024;
 pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) forwarded: Forwarded,
+    /// Who may speak uwsgi.
+    fronts: AllowList,
     pub(crate) connections: Rc<Connections>,
     pub(crate) access: Option<Rc<AccessLog>>,
     /// Where the worker says whether requests are welcome.
@@ -49,6 +52,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Whether `peer` may speak uwsgi. Unix peers always may: the socket's permissions have let them in.
+    fn welcomes(&self, peer: &Address) -> bool {
+        match peer {
+            Address::Tcp(address) => self.fronts.allows_socket(address),
+            Address::Unix(_) => true,
+        }
+    }
+
     /// One request more was answered.
     pub(crate) fn count(&self) {
         if let Some(row) = &self.row {
@@ -68,6 +79,7 @@ pub(crate) struct Settings {
     pub(crate) rules: Rules,
     pub(crate) timeouts: Timeouts,
     pub(crate) forwarded: Forwarded,
+    pub(crate) fronts: AllowList,
     pub(crate) access_log_format: String,
     pub(crate) max_requests: u64,
     pub(crate) max_requests_jitter: u64,
@@ -100,12 +112,21 @@ impl From<&Config> for Settings {
                 &config.forwarder_headers,
                 config.header_map,
             ),
+            fronts: config.uwsgi_allow_ips.clone(),
             access_log_format: config.access_log_format.clone(),
             max_requests: config.max_requests,
             max_requests_jitter: config.max_requests_jitter,
             readiness_path: config.readiness_path.clone(),
         }
     }
+}
+
+/// How requests come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Http,
+    /// From a front end, in packets.
+    Uwsgi,
 }
 
 /// Serves an app over HTTP/1 on the connections of a worker.
@@ -164,6 +185,7 @@ impl<A: App> HttpService<A> {
             readiness_path: settings.readiness_path.map(String::into_boxed_str),
             rules: settings.rules,
             forwarded: settings.forwarded,
+            fronts: settings.fronts,
             row,
             answered: Cell::new(0),
             enough,
@@ -211,7 +233,18 @@ impl<A: App> HttpService<A> {
         stream: Stream,
         ends: Ends,
     ) -> impl Future<Output = ()> + 'static {
-        self.connect(stream, ends, false)
+        self.connect(stream, ends, Manner::Http, false)
+    }
+
+    /// The same for a front end that speaks uwsgi.
+    ///
+    /// *Cancel safety*: as [`serve`](Self::serve).
+    pub(crate) fn serve_uwsgi(
+        self: &Rc<Self>,
+        stream: Stream,
+        ends: Ends,
+    ) -> impl Future<Output = ()> + 'static {
+        self.connect(stream, ends, Manner::Uwsgi, false)
     }
 
     /// Answers one request on a connection that there is no room for with 503, without the app.
@@ -222,20 +255,26 @@ impl<A: App> HttpService<A> {
         stream: Stream,
         ends: Ends,
     ) -> impl Future<Output = ()> + 'static {
-        self.connect(stream, ends, true)
+        self.connect(stream, ends, Manner::Http, true)
     }
 
     fn connect(
         self: &Rc<Self>,
         stream: Stream,
         mut ends: Ends,
+        manner: Manner,
         refused: bool,
     ) -> impl Future<Output = ()> + 'static {
         ends.drain = self.shared.connections.signal();
         let ends = Arc::new(ends);
         let trusted = self.shared.forwarded.trusts(&ends.peer);
+        let front = match manner {
+            Manner::Http => None,
+            Manner::Uwsgi => Some(Front::new(self.shared.welcomes(&ends.peer))),
+        };
         let entry = self.shared.connections.enter(ends, refused);
-        let wire = Rc::new(Wire::new(Rc::clone(&self.shared), entry, stream, trusted));
+        let shared = Rc::clone(&self.shared);
+        let wire = Rc::new(Wire::new(shared, entry, stream, trusted, front));
         let service = Service::new(Rc::clone(self), Rc::clone(&wire));
         let connection = self
             .builder

@@ -2,11 +2,12 @@
 //!
 //! The way of a request: [`io`] reads it, the [`guard`] passes it or refuses it, hyper parses it, [`service`] makes it
 //! what apps see and calls the app, [`reply`] watches over the answer, [`access`] logs it. [`connections`] keeps the
-//! deadlines of all; [`upgrade`] is the way out of HTTP.
+//! deadlines of all; [`upgrade`] is the way out of HTTP, [`uwsgi`] another way in.
 
 pub mod bench;
 pub mod guard;
 pub mod inlet;
+pub mod uwsgi;
 
 mod access;
 mod connections;

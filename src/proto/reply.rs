@@ -189,7 +189,10 @@ impl Exchange {
             parts.headers.insert(CONTENT_LENGTH, exact.into());
         }
         fields.settle(&mut parts.headers, &self.wire);
-        let body = if bodiless(parts.status, self.head) {
+        let bodiless = bodiless(parts.status, self.head);
+        let delimited = bodiless || fields.length.is_some() || exact.is_some();
+        self.wire.speak_uwsgi(&mut parts, delimited);
+        let body = if bodiless {
             Reply::new(None, Some(0), self, &parts)
         } else {
             Reply::new(Some(body), fields.length.or(exact), self, &parts)
@@ -230,6 +233,7 @@ impl Exchange {
             .insert(SERVER, HeaderValue::from_static(SERVER_NAME));
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         parts.headers.insert(CONTENT_LENGTH, length.into());
+        self.wire.speak_uwsgi(&mut parts, true);
         let bytes = if self.head { Bytes::new() } else { bytes };
         let mut body = Reply::new(None, (!self.head).then_some(length), self, &parts);
         body.rest = bytes;

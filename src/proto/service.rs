@@ -70,7 +70,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
     fn call(&self, request: Request<Incoming>) -> Answer<A> {
         let (mut parts, incoming) = request.into_parts();
         let wire = &self.wire;
+        let told = wire.told(&mut parts);
         let scheme = self.prepare(&mut parts);
+        let ends = told.as_ref().map_or(wire.watch().ends(), |told| &told.ends);
+        let scheme = match &told {
+            Some(told) if told.https => scheme.map(|_| Scheme::Https),
+            Some(_) | None => scheme,
+        };
         let exchange = Exchange {
             wire: Rc::clone(wire),
             head: parts.method == Method::HEAD,
@@ -78,7 +84,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
                 && incoming.is_end_stream(),
             record: wire.shared.access.as_ref().map(|log| {
                 let scheme = *scheme.as_ref().unwrap_or(&Scheme::Http);
-                log.begin(&parts, wire.watch().ends(), scheme)
+                log.begin(&parts, ends, scheme)
             }),
         };
         if wire.watch().is_refused() {
@@ -101,9 +107,10 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             Body::incoming(incoming, wire.expect_body())
         };
         let origin = Origin {
-            ends: Arc::clone(wire.watch().ends()),
+            ends: Arc::clone(ends),
             scheme,
             trusted: wire.trusted,
+            gateway: told.map(|told| told.gateway),
         };
         let line: Weak<Wire> = Rc::downgrade(wire);
         let line = Line::new(line);

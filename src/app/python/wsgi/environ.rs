@@ -22,7 +22,7 @@ use super::file::FileWrapper;
 use super::input::EmptyInput;
 use super::shape::{Shapes, Transport};
 use crate::app::python::object::{self, Ref};
-use crate::app::{Address, Ends, Origin, Scheme};
+use crate::app::{Address, Ends, Gateway, Origin, Scheme};
 
 /// As Gunicorn's own: what `SERVER_SOFTWARE` says.
 const SOFTWARE: &str = concat!("rgun-async/", env!("CARGO_PKG_VERSION"));
@@ -180,7 +180,12 @@ impl Environs {
         let known = self.known(&origin.ends)?;
         let (environ, mounted) = self.begin(&parts.headers, &known)?;
         self.line(&environ, parts)?;
-        self.mount(&environ, parts, mounted && origin.trusted)?;
+        match &origin.gateway {
+            Some(gateway) if !gateway.script_name().is_empty() => {
+                self.mount_as_told(&environ, parts, gateway)?;
+            }
+            Some(_) | None => self.mount(&environ, parts, mounted && origin.trusted)?,
+        }
         if origin.scheme == Scheme::Https {
             environ.set_item(&self.keys.scheme, &self.values.https)?;
         }
@@ -192,6 +197,9 @@ impl Environs {
         }
         if let Some(early_hints) = early_hints {
             environ.set_item(&self.keys.early_hints, early_hints)?;
+        }
+        if let Some(gateway) = &origin.gateway {
+            self.variables(&environ, gateway)?;
         }
         Ok(environ)
     }
@@ -302,6 +310,31 @@ impl Environs {
             object::latin1(self.py, &percent_decode(path).collect::<Vec<u8>>())
         })?;
         environ.set_item(&self.keys.path, path)?;
+        Ok(())
+    }
+
+    /// `SCRIPT_NAME` as a front end says it, decoded, and `PATH_INFO` beneath it.
+    fn mount_as_told(
+        &self,
+        environ: &Bound<'static, PyDict>,
+        parts: &Parts,
+        gateway: &Gateway,
+    ) -> PyResult<()> {
+        let script = gateway.script_name();
+        let path: Vec<u8> = percent_decode(parts.uri.path().as_bytes()).collect();
+        let path = path.strip_prefix(script).unwrap_or(&path);
+        environ.set_item(&self.keys.script, object::latin1(self.py, script)?)?;
+        environ.set_item(&self.keys.path, object::latin1(self.py, path)?)
+    }
+
+    /// What else a front end says, as uWSGI's apps find it.
+    fn variables(&self, environ: &Bound<'static, PyDict>, gateway: &Gateway) -> PyResult<()> {
+        for (name, value) in gateway.variables() {
+            environ.set_item(
+                PyString::new(self.py, name),
+                object::latin1(self.py, value)?,
+            )?;
+        }
         Ok(())
     }
 
