@@ -1,0 +1,339 @@
+//! The command line of the subcommand `uwsgi`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::{Outcome, Program, Sources, outcome};
+
+/// The subcommand's name; a module of this name has to be served as `uwsgi:application`.
+const NAME: &str = "uwsgi";
+
+/// The most bytes of a packet's variables.
+const MOST: usize = 65_535;
+
+/// A request that is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// Where to.
+    pub(crate) address: Address,
+    /// In capitals.
+    pub(crate) method: String,
+    /// The path, with the query, if there is one.
+    pub(crate) target: String,
+    /// Header fields.
+    pub(crate) fields: Vec<(String, String)>,
+    /// Variables of the packet; they replace those that would be sent.
+    pub(crate) variables: Vec<(String, String)>,
+    /// What is sent behind the packet.
+    pub(crate) data: Option<Data>,
+    /// The first byte of the packet.
+    pub(crate) modifier1: u8,
+    /// The longest silence of the server's.
+    pub(crate) timeout: Duration,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// `HOST:PORT`.
+    Tcp(String, u16),
+    /// `unix:PATH`.
+    Unix(PathBuf),
+    /// `unix:@NAME`, without the `@`.
+    Abstract(String),
+}
+
+/// The body of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// These bytes.
+    Text(String),
+    /// What is in the file.
+    File(PathBuf),
+    /// What standard input has.
+    Input,
+}
+
+/// What the command line asks for, if it is this subcommand.
+pub(crate) fn asked(program: &Program, sources: &Sources) -> Option<Result<Ask, Outcome>> {
+    let mut words = sources.argv.iter().skip(1);
+    words
+        .next()
+        .is_some_and(|word| word == NAME)
+        .then(|| parse(program, words.cloned()))
+}
+
+fn parse(program: &Program, words: impl Iterator<Item = String>) -> Result<Ask, Outcome> {
+    let matches = command(program)
+        .try_get_matches_from(words)
+        .map_err(|error| outcome(&error, ""))?;
+    let missing = |what| Outcome::Usage(format!("error: {what} is needed\n"));
+    Ok(Ask {
+        address: one(&matches, "address").ok_or_else(|| missing("ADDRESS"))?,
+        method: one(&matches, "method").ok_or_else(|| missing("METHOD"))?,
+        target: one(&matches, "path").ok_or_else(|| missing("PATH"))?,
+        fields: all(&matches, "header"),
+        variables: all(&matches, "var"),
+        data: one(&matches, "data"),
+        modifier1: one(&matches, "modifier1").unwrap_or_default(),
+        timeout: one(&matches, "timeout").unwrap_or_default(),
+    })
+}
+
+fn one<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
+    matches.get_one(name).cloned()
+}
+
+fn all<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Vec<T> {
+    matches
+        .get_many(name)
+        .map(|found| found.cloned().collect())
+        .unwrap_or_default()
+}
+
+fn method(word: &str) -> Result<String, String> {
+    if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return Err(String::from("not a method"));
+    }
+    Ok(word.to_ascii_uppercase())
+}
+
+fn target(word: &str) -> Result<String, String> {
+    if !word.starts_with('/') || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(String::from(
+            "must begin with a slash, and have what is not visible ASCII percent-encoded",
+        ));
+    }
+    Ok(word.to_owned())
+}
+
+fn address(word: &str) -> Result<Address, String> {
+    let rest = word.strip_prefix("uwsgi://").unwrap_or(word);
+    let rest = rest.strip_prefix("uwsgi:").unwrap_or(rest);
+    if let Some(path) = rest.strip_prefix("unix:") {
+        return match path.strip_prefix('@') {
+            Some("") => Err(String::from("names no socket")),
+            Some(name) => Ok(Address::Abstract(name.to_owned())),
+            None if path.is_empty() => Err(String::from("names no socket")),
+            None => Ok(Address::Unix(PathBuf::from(path))),
+        };
+    }
+    let (host, port) = rest
+        .rsplit_once(':')
+        .ok_or("must be HOST:PORT, unix:PATH or unix:@NAME")?;
+    let port = port
+        .parse()
+        .map_err(|_| format!("{port:?} is no port; it is a number from 0 to 65535"))?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    Ok(Address::Tcp(host.to_owned(), port))
+}
+
+fn field(word: &str) -> Result<(String, String), String> {
+    let (name, value) = word.split_once(':').ok_or("must be NAME: VALUE")?;
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(String::from("has no name before its colon"));
+    }
+    short(name, value.trim())
+}
+
+fn variable(word: &str) -> Result<(String, String), String> {
+    let (name, value) = word.split_once('=').ok_or("must be NAME=VALUE")?;
+    short(name, value)
+}
+
+/// A name and a value that a packet has room for.
+fn short(name: &str, value: &str) -> Result<(String, String), String> {
+    if name.len().saturating_add(value.len()) > MOST {
+        return Err(format!("is longer than {MOST} bytes"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn data(word: &str) -> Result<Data, String> {
+    Ok(match word.strip_prefix('@') {
+        Some("-") => Data::Input,
+        Some("") => return Err(String::from("names no file after the @")),
+        Some(path) => Data::File(PathBuf::from(path)),
+        None => Data::Text(word.to_owned()),
+    })
+}
+
+fn command(program: &Program) -> Command {
+    let name = program.name;
+    Command::new(format!("{name} {NAME}"))
+        .about("Sends one request by the uwsgi protocol, as nginx does by uwsgi_pass, and prints the answer")
+        .no_binary_name(true)
+        .disable_version_flag(true)
+        .max_term_width(110)
+        .arg(
+            Arg::new("method")
+                .value_name("METHOD")
+                .required(true)
+                .value_parser(method)
+                .help("get, post, head, put or any other"),
+        )
+        .arg(
+            Arg::new("address")
+                .value_name("ADDRESS")
+                .required(true)
+                .value_parser(address)
+                .help("Where the server listens: HOST:PORT, unix:PATH or unix:@ABSTRACT"),
+        )
+        .arg(
+            Arg::new("path")
+                .value_name("PATH")
+                .required(true)
+                .value_parser(target)
+                .help("The path, with a ? and the query if there is one"),
+        )
+        .arg(
+            Arg::new("header")
+                .short('H')
+                .long("header")
+                .value_name("NAME: VALUE")
+                .action(ArgAction::Append)
+                .value_parser(field)
+                .help("A header field; may be repeated"),
+        )
+        .arg(
+            Arg::new("var")
+                .long("var")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .value_parser(variable)
+                .help("A variable of the packet, in place of the one that would be sent; may be repeated"),
+        )
+        .arg(
+            Arg::new("data")
+                .short('d')
+                .long("data")
+                .value_name("TEXT")
+                .value_parser(data)
+                .help("The request's body; @FILE for what is in a file, @- for standard input"),
+        )
+        .arg(
+            Arg::new("modifier1")
+                .long("modifier1")
+                .value_name("NUMBER")
+                .default_value("0")
+                .value_parser(value_parser!(u8))
+                .help("The packet's first byte: what is asked for; 0 is a request to a web app"),
+        )
+        .arg(
+            Arg::new("timeout")
+                .short('t')
+                .long("timeout")
+                .value_name("SECONDS")
+                .value_parser(super::upgrade::duration)
+                .default_value("30")
+                .help("How long the server may be silent"),
+        )
+        .after_help(
+            "The variables are those of nginx's uwsgi_params: --var SCRIPT_NAME=/app, --var REMOTE_ADDR=192.0.2.1 or \
+             --var HTTPS=on says what nginx would say.\n\n\
+             The status line, the header fields and the body go to standard output.\n\n\
+             Exit codes: 0 answered by a status below 400, 1 no answer or half an answer, 2 command line, 22 answered by \
+             a status of 400 or more.",
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::AppArgument;
+
+    const PROGRAM: Program = Program {
+        name: "server",
+        about: "",
+        app: AppArgument::None,
+    };
+
+    fn ask(words: &[&str]) -> Option<Result<Ask, Outcome>> {
+        let argv = std::iter::once("server").chain(words.iter().copied());
+        let sources = Sources {
+            argv: argv.map(str::to_owned).collect(),
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            python: None,
+        };
+        asked(&PROGRAM, &sources)
+    }
+
+    #[test]
+    fn the_first_word_decides() {
+        assert!(ask(&[]).is_none());
+        assert!(ask(&["uwsgi:application"]).is_none());
+        let asked = ask(&[
+            "uwsgi",
+            "post",
+            ":8000",
+            "/a?b",
+            "--header",
+            "X-A: b: c",
+            "--var",
+            "A=b=c",
+            "--data",
+            "@-",
+        ]);
+        let text = |text: &str| text.to_owned();
+        let expected = Ask {
+            address: Address::Tcp(text("127.0.0.1"), 8000),
+            method: text("POST"),
+            target: text("/a?b"),
+            fields: vec![(text("X-A"), text("b: c"))],
+            variables: vec![(text("A"), text("b=c"))],
+            data: Some(Data::Input),
+            modifier1: 0,
+            timeout: Duration::from_secs(30),
+        };
+        assert_eq!(asked, Some(Ok(expected)));
+    }
+
+    #[test]
+    fn addresses_are_those_of_a_bind() {
+        let tcp = |host: &str, port| Ok(Address::Tcp(host.to_owned(), port));
+        assert_eq!(address("localhost:1"), tcp("localhost", 1));
+        assert_eq!(address("uwsgi://[::1]:1"), tcp("::1", 1));
+        assert_eq!(address("unix:a"), Ok(Address::Unix(PathBuf::from("a"))));
+        assert_eq!(
+            address("uwsgi:unix:/a"),
+            Ok(Address::Unix(PathBuf::from("/a")))
+        );
+        assert_eq!(address("unix:@a"), Ok(Address::Abstract("a".to_owned())));
+    }
+
+    #[test]
+    fn a_command_line_that_cannot_be_read_is_usage() {
+        for words in [
+            &["uwsgi"][..],
+            &["uwsgi", "get"],
+            &["uwsgi", "get", "localhost", "/"],
+            &["uwsgi", "get", "localhost:x", "/"],
+            &["uwsgi", "get", "unix:", "/"],
+            &["uwsgi", "get", ":1", "a"],
+            &["uwsgi", "get", ":1", "/a b"],
+            &["uwsgi", "g t", ":1", "/"],
+            &["uwsgi", "get", ":1", "/", "--header", "X"],
+            &["uwsgi", "get", ":1", "/", "--var", "X"],
+            &["uwsgi", "get", ":1", "/", "--data", "@"],
+            &["uwsgi", "get", ":1", "/", "--modifier1", "256"],
+            &["uwsgi", "get", ":1", "/", "--timeout", "-1"],
+        ] {
+            let found = ask(words);
+            assert!(
+                matches!(found, Some(Err(Outcome::Usage(_)))),
+                "{words:?}: {found:?}"
+            );
+        }
+        assert!(matches!(
+            ask(&["uwsgi", "--help"]),
+            Some(Err(Outcome::Help(_)))
+        ));
+    }
+}
