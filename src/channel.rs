@@ -1,13 +1,13 @@
 //! What passes between the master and one worker: orders down, reports up, one byte each on a socket pair whose end
-//! of file tells either that the other is gone; with one of the orders comes a listening socket. And the context a worker
-//! is born with.
+//! of file tells either that the other is gone; with one of the orders comes a listening socket, and which of the
+//! configuration's listeners it belongs to. And the context a worker is born with.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use crate::code_files::CodeFiles;
-use crate::config::Config;
+use crate::config::{Config, Spoken};
 use crate::heartbeat::Heartbeat;
 use crate::hooks::{self, Hooks};
 use crate::last_words::LastWords;
@@ -44,7 +44,7 @@ pub(crate) enum Order {
     Retire,
     /// The server is about to end: each answer is the last of its connection, and says so; go on accepting.
     Announce,
-    /// Accept from the socket that comes with this, too.
+    /// Accept from the socket that comes with this, too. Two bytes follow: the number of its listener.
     Adopt,
     /// Exit at once.
     Quit,
@@ -53,6 +53,17 @@ pub(crate) enum Order {
 }
 
 impl Order {
+    /// [`Adopt`](Self::Adopt) with all that goes with it, for a socket of the listener number `place`.
+    pub(crate) const fn adopt(place: u16) -> [u8; 3] {
+        let [high, low] = place.to_be_bytes();
+        [Self::Adopt.byte(), high, low]
+    }
+
+    /// The number of the listener.
+    pub(crate) const fn place(bytes: [u8; 2]) -> u16 {
+        u16::from_be_bytes(bytes)
+    }
+
     /// Its byte on the wire.
     pub(crate) const fn byte(self) -> u8 {
         match self {
@@ -161,6 +172,8 @@ pub struct WorkerContext {
     pub interface: Option<Interface>,
     /// What to accept from.
     pub(crate) listeners: Vec<Listener>,
+    /// What is spoken at each of the configuration's listeners.
+    pub(crate) spoken: Vec<Rc<Spoken>>,
     /// The worker's end of the socket pair.
     pub(crate) channel: OwnedFd,
     /// The file it touches.

@@ -16,7 +16,7 @@ use crate::cli::{self, Loaded, Program, Sources};
 use crate::config::{Config, LogTarget};
 use crate::error::Exit;
 use crate::hooks;
-use crate::listener::{BindError, Bound, Inherited, Options};
+use crate::listener::{BindError, Bound, Inherited, Options, Site};
 use crate::master::{
     self, Command, Edition, FDS, Master, OldMaster, PARENT, Pidfile, PidfileError, READY, Setup,
 };
@@ -413,7 +413,7 @@ fn first_edition(
     let opened = match given {
         Given::SocketManager(mut inherited) if !inherited.is_empty() => {
             of_manager = true;
-            Some(inherited.take_all(&options).map_err(|error| {
+            Some(inherited.take_all(&config, &options).map_err(|error| {
                 Failure::config(format!(
                     "LISTEN_FDS does not name listening sockets: {error}"
                 ))
@@ -448,21 +448,24 @@ fn bind_all(
     options: &Options,
     signals: &Signals,
 ) -> Result<Option<Vec<Bound>>, Failure> {
-    let mut bound: Vec<Option<Bound>> = config.bind.iter().map(|_| None).collect();
+    let sites = config.bind.iter().map(|bind| Site::new(bind, config));
+    let sites: Vec<_> = sites.collect();
+    let mut bound: Vec<Option<Bound>> = sites.iter().map(|_| None).collect();
     let mut tries = 0;
     loop {
         tries += 1;
         let mut mistakes = Vec::new();
-        for (place, bind) in bound.iter_mut().zip(&config.bind) {
+        for (place, site) in bound.iter_mut().zip(&sites) {
             if place.is_some() {
                 continue;
             }
-            match inherited.take(bind, options) {
+            match inherited.take(site, options) {
                 Some(Ok(adopted)) => *place = Some(adopted),
                 Some(Err(error)) => {
-                    tracing::error!("cannot use the inherited socket of {bind}: {error}");
+                    let address = &site.address;
+                    tracing::error!("cannot use the inherited socket of {address}: {error}");
                 }
-                None => match Bound::open(bind, options) {
+                None => match Bound::open(site, options) {
                     Ok(opened) => *place = Some(opened),
                     Err(error) => mistakes.push(error),
                 },

@@ -14,6 +14,7 @@ CLASSES = (
 PLAIN = "sync gevent gevent_pywsgi gevent_wsgi gthread asgi auto eventlet tornado".split()
 # Settings whose empty text is a text, not none.
 TEXTS = {"root_path", "dogstatsd_tags", "statsd_prefix"}
+SCHEMES = {"http", "https", "uwsgi", "tcp"}
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 # Writes a line into the server's error log.
@@ -228,6 +229,13 @@ class Config:
 
 
 def address(bind):
+    scheme, _, place = bind.partition(":")
+    if scheme in SCHEMES and place.startswith(("//", "unix:", "fd:")):
+        # Seldom needed.
+        from urllib.parse import unquote
+
+        place = place.removeprefix("//").partition("?")[0]
+        bind = unquote(place.rpartition("=")[0] if scheme == "tcp" else place)
     if bind.startswith("unix:"):
         return bind[5:]
     if bind.startswith("fd://"):

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::config::{
-    AllowList, AppPath, Bind, Evaluated, HOOKS, Place, Script, Verdict, WorkerClass,
+    Address, AllowList, AppPath, Bind, Evaluated, HOOKS, Place, Script, Verdict, WorkerClass,
 };
 
 mod gunicorn;
@@ -164,13 +164,44 @@ fn platform_variables_change_defaults_where_they_are_not_empty() {
     let config = start.config(&["app"]);
     assert_eq!(
         config.bind,
-        [Bind::Tcp {
+        [Bind::plain(Address::Tcp {
             host: "0.0.0.0".to_owned(),
             port: 5000
-        }]
+        })]
     );
     assert_eq!(config.workers.least, 1);
     assert_eq!(config.forwarded_allow_ips, AllowList::Everybody);
+}
+
+#[test]
+fn binds_say_what_they_speak_in_the_file_and_on_the_command_line() {
+    let start = Start::new().file(
+        "workers = 1\n\n[[bind]]\naddress = \":1\"\n\n[[bind]]\naddress = \"[::]:2\"\nprotocol = \"http\"\nproxy = \"v2\"\n",
+    );
+    let shown =
+        |config: &Config| -> Vec<_> { config.bind.iter().map(ToString::to_string).collect() };
+    let config = start.config(&["app"]);
+    assert_eq!(shown(&config), ["0.0.0.0:1", "http://[::]:2?proxy=v2"]);
+    let config = start.config(&["app", "-b", ":3,http:unix:s?proxy=v1", "-b", "tcp://:4"]);
+    assert_eq!(
+        shown(&config),
+        ["0.0.0.0:3", "http:unix:s?proxy=v1", "0.0.0.0:4"]
+    );
+    let words = ["app", "-b", ":1", "-b", "http://:1", "-b", "https://:2"];
+    assert_eq!(
+        Start::new().mistakes(&words),
+        [
+            "--bind: \"0.0.0.0:1\": is there twice",
+            "--bind: \"https://0.0.0.0:2\": TLS is not served"
+        ]
+    );
+    let start = Start::new().file("[[bind]]\naddress = \":1\"\nworkers = 2\n");
+    assert_eq!(
+        start.mistakes(&["app"]),
+        [
+            "rgun.toml:1: bind = an array: \":1\": \"workers\" is a setting for all binds: in the file it stands before the first [[bind]]"
+        ]
+    );
 }
 
 #[test]

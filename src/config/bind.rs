@@ -1,32 +1,385 @@
-//! Where to listen.
+//! A listener of the configuration: where it listens, what is spoken there, and its options.
+//!
+//! Gunicorn's forms name an address only, and the settings for all listeners say the rest. With a scheme a bind has words
+//! of its own: `https://0.0.0.0:8443?cert=a.pem&key=a.key`, `uwsgi:unix:/run/app.sock`, `tcp://127.0.0.1:9000=rpc`.
+//! In the TOML file the same words are the keys of a `[[bind]]` table.
+
+mod options;
+mod text;
 
 use std::fmt;
-use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The port of a [`Bind`] that names none (Gunicorn: `util.parse_address`).
-const DEFAULT_PORT: u16 = 8000;
+use super::Config;
+use super::address::Address;
+use super::raw::{Item, scalar};
+use super::value::{did_you_mean, nearest};
+use options::{KEYS, Key};
+use text::{Scheme, decoded, encoded, split};
 
-/// The longest path of a unix socket, in bytes (unix(7): `sun_path` has 108, the last is a zero).
-const UNIX_PATH_MAX: usize = 107;
-
-/// Where to listen.
+/// A listener of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Bind {
-    /// `HOST`, `HOST:PORT`, `:PORT`, `[v6]:PORT`, `tcp://…`; a host name is resolved when it is bound.
-    Tcp {
-        /// A name or an address, without brackets.
-        host: String,
-        /// Zero: the kernel chooses.
-        port: u16,
-    },
-    /// `unix:PATH`, `unix://PATH`.
-    Unix(PathBuf),
-    /// `unix:@NAME` (Linux): the name without the `@`.
-    Abstract(Vec<u8>),
-    /// `fd://N`.
-    Fd(RawFd),
+pub struct Bind {
+    /// Where it listens.
+    pub address: Address,
+    /// What it speaks; `None` is what the settings for all listeners say (`--protocol`).
+    pub speaks: Option<Speaks>,
+    /// With TLS around it. A bind without a word of its own (`speaks`) has none: the settings decide.
+    pub tls: Option<TlsOptions>,
+    /// Whether connections begin with a PROXY header; `None` is what `--proxy-protocol` says.
+    pub proxy: Option<ProxyProtocol>,
+}
+
+/// What is spoken on connections, inside of TLS where there is that.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Speaks {
+    /// HTTP, of whatever version the client and the settings agree on.
+    Http,
+    /// The uwsgi protocol.
+    Uwsgi,
+    /// Whatever the service of this name speaks: bytes both ways.
+    Tcp(String),
+}
+
+/// TLS, as far as a bind has words of its own about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TlsOptions {
+    /// Files of certificate chains, in PEM; none where the settings for all listeners name one.
+    pub certs: Vec<PathBuf>,
+    /// The file of the private key for each of `certs`, in PEM.
+    pub keys: Vec<PathBuf>,
+    /// The file of the authorities, in PEM, by which client certificates are checked.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients have to have a certificate; `None` is required where there is a `client_ca`, else none.
+    pub client_cert: Option<ClientCert>,
+}
+
+impl TlsOptions {
+    /// Each certificate chain with its key.
+    pub fn pairs(&self) -> impl Iterator<Item = (&PathBuf, &PathBuf)> {
+        self.certs.iter().zip(&self.keys)
+    }
+}
+
+/// What is asked of clients: a certificate (Gunicorn's `cert_reqs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientCert {
+    /// Nothing (0).
+    Off,
+    /// One that is valid, or none (1).
+    Optional,
+    /// One that is valid (2).
+    Required,
+}
+
+impl ClientCert {
+    const NAMES: [&'static str; 3] = ["none", "optional", "required"];
+}
+
+impl FromStr for ClientCert {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "none" | "0" => Ok(Self::Off),
+            "optional" | "1" => Ok(Self::Optional),
+            "required" | "2" => Ok(Self::Required),
+            other => Err(one_of(other, &Self::NAMES)),
+        }
+    }
+}
+
+impl fmt::Display for ClientCert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "none",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        })
+    }
+}
+
+/// Which PROXY headers a connection may begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProxyProtocol {
+    /// None.
+    #[default]
+    Off,
+    /// Version 1, in text.
+    V1,
+    /// Version 2, binary.
+    V2,
+    /// Either version.
+    Auto,
+}
+
+impl ProxyProtocol {
+    const NAMES: [&'static str; 4] = ["off", "v1", "v2", "auto"];
+}
+
+impl FromStr for ProxyProtocol {
+    type Err = String;
+
+    // Gunicorn: `validate_proxy_protocol`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "off" | "false" | "0" | "none" => Ok(Self::Off),
+            "v1" => Ok(Self::V1),
+            "v2" => Ok(Self::V2),
+            "auto" | "true" | "1" => Ok(Self::Auto),
+            other => Err(one_of(other, &Self::NAMES)),
+        }
+    }
+}
+
+impl fmt::Display for ProxyProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::Auto => "auto",
+        })
+    }
+}
+
+/// What a plain bind speaks (Gunicorn's `protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP.
+    #[default]
+    Http,
+    /// The uwsgi protocol.
+    Uwsgi,
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "http" => Ok(Self::Http),
+            "uwsgi" => Ok(Self::Uwsgi),
+            other => Err(one_of(other, &["http", "uwsgi"])),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Uwsgi => "uwsgi",
+        })
+    }
+}
+
+fn one_of(word: &str, names: &[&str]) -> String {
+    let near = nearest(word, names.iter().copied());
+    format!("must be one of {}{}", names.join(", "), did_you_mean(near))
+}
+
+/// What is spoken on a listener's connections, in the order of its layers: a bind's own words, and the settings where it has
+/// none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoken {
+    /// Whether connections begin with a PROXY header.
+    pub proxy: ProxyProtocol,
+    /// Whether TLS follows.
+    pub tls: Option<TlsOptions>,
+    /// And in it.
+    pub speaks: Speaks,
+}
+
+impl Spoken {
+    /// The listener's URL, whose address is written `address`: `http://127.0.0.1:8000`, `https:unix:/run/app.sock`.
+    /// HTTP on a unix socket is just that, as Gunicorn writes it.
+    #[must_use]
+    pub fn url(&self, address: &str) -> String {
+        let scheme = Scheme::of(&self.speaks, self.tls.as_ref());
+        let unix = address.starts_with("unix:");
+        match (&self.speaks, scheme) {
+            (Speaks::Http, Scheme::Http) if unix => address.to_owned(),
+            (Speaks::Tcp(service), scheme) => {
+                format!("{}{}{address}={service}", scheme.name(), separator(unix))
+            }
+            (Speaks::Http | Speaks::Uwsgi, scheme) => {
+                format!("{}{}{address}", scheme.name(), separator(unix))
+            }
+        }
+    }
+}
+
+const fn separator(has_scheme: bool) -> &'static str {
+    if has_scheme { ":" } else { "://" }
+}
+
+impl Bind {
+    /// An address as Gunicorn's forms have it: the settings for all listeners say what is spoken there.
+    #[must_use]
+    pub const fn plain(address: Address) -> Self {
+        Self {
+            address,
+            speaks: None,
+            tls: None,
+            proxy: None,
+        }
+    }
+
+    /// What is spoken there under `config`.
+    #[must_use]
+    pub fn spoken(&self, config: &Config) -> Spoken {
+        let proxy = self.proxy.unwrap_or_default();
+        match &self.speaks {
+            Some(speaks) => Spoken {
+                proxy,
+                tls: self.tls.clone(),
+                speaks: speaks.clone(),
+            },
+            None => Spoken {
+                proxy,
+                tls: None,
+                speaks: match config.protocol {
+                    Protocol::Http => Speaks::Http,
+                    Protocol::Uwsgi => Speaks::Uwsgi,
+                },
+            },
+        }
+    }
+
+    /// Reads a `[[bind]]` table of the TOML file (or a dictionary of a Python file).
+    ///
+    /// # Errors
+    /// What is wrong, to continue a sentence that starts with the setting's name.
+    pub(super) fn of_table(table: &[(String, Item)]) -> Result<Self, String> {
+        let words = |key: &str| match table.iter().find(|(name, _)| name == key) {
+            Some((_, item)) => scalar(item, false).map(Some),
+            None => Ok(None),
+        };
+        let named = |error: String| {
+            let place = words("address").ok().flatten();
+            format!("{:?}: {error}", place.unwrap_or_default())
+        };
+        let address = words("address")
+            .map_err(|error| format!("address {error}"))?
+            .ok_or("must have an address in each of its tables")?;
+        let address: Address = address.parse().map_err(named)?;
+        let protocol = words("protocol").map_err(|error| named(format!("protocol {error}")))?;
+        let service = words("service").map_err(|error| named(format!("service {error}")))?;
+        let options: Vec<_> = table
+            .iter()
+            .filter(|(key, _)| !WORDS.contains(&key.as_str()))
+            .collect();
+        if protocol.is_none() && service.is_none() && options.is_empty() {
+            return Ok(Self::plain(address));
+        }
+        let scheme = match (&protocol, &service) {
+            (Some(name), _) => Scheme::named(name)
+                .ok_or_else(|| named(format!("protocol {}", one_of(name, &Scheme::NAMES))))?,
+            (None, Some(_)) => Scheme::Tcp,
+            (None, None) if options.iter().any(|(key, _)| key == "cert") => Scheme::Https,
+            (None, None) => Scheme::Http,
+        };
+        let mut bind = Self::of_scheme(scheme, address, service).map_err(named)?;
+        for (name, item) in options {
+            let key = key(name, &WORDS).map_err(named)?;
+            let values = if let (Item::List(items), true) = (item, key.many) {
+                items.iter().collect()
+            } else {
+                vec![item]
+            };
+            for value in values {
+                let value = if let Item::Bool(switch) = value {
+                    Ok(switch.to_string())
+                } else {
+                    scalar(value, true)
+                };
+                let value = value.map_err(|error| named(format!("{name} {error}")))?;
+                bind.set(key, &value).map_err(named)?;
+            }
+        }
+        bind.check().map_err(named)?;
+        Ok(bind)
+    }
+
+    fn of_scheme(
+        scheme: Scheme,
+        address: Address,
+        service: Option<String>,
+    ) -> Result<Self, String> {
+        let speaks = match (scheme, service) {
+            (Scheme::Tcp, Some(service)) => Speaks::Tcp(service_name(service)?),
+            (Scheme::Tcp, None) => return Err(NO_SERVICE.to_owned()),
+            (_, Some(service)) => {
+                return Err(format!("names a service, {service:?}, which is for tcp://"));
+            }
+            (Scheme::Http | Scheme::Https, None) => Speaks::Http,
+            (Scheme::Uwsgi, None) => Speaks::Uwsgi,
+        };
+        Ok(Self {
+            speaks: Some(speaks),
+            tls: (scheme == Scheme::Https).then(TlsOptions::default),
+            ..Self::plain(address)
+        })
+    }
+
+    fn set(&mut self, key: &Key, value: &str) -> Result<(), String> {
+        if value.is_empty() {
+            return Err(format!("{} must have a value", key.name));
+        }
+        if !key.many && !(key.show)(self).is_empty() {
+            return Err(format!("has {} twice", key.name));
+        }
+        (key.set)(self, value).map_err(|error| format!("{} {error}", key.name))
+    }
+
+    /// What single options cannot tell.
+    fn check(&self) -> Result<(), String> {
+        let Some(tls) = &self.tls else {
+            return Ok(());
+        };
+        match tls.certs.len().cmp(&tls.keys.len()) {
+            std::cmp::Ordering::Greater => return Err("has a cert without its key".to_owned()),
+            std::cmp::Ordering::Less => return Err("has a key without its cert".to_owned()),
+            std::cmp::Ordering::Equal => {}
+        }
+        if tls.certs.is_empty() && self.speaks != Some(Speaks::Http) {
+            return Err("has options of TLS without a cert and a key".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What a table has beside the options.
+const WORDS: [&str; 3] = ["address", "protocol", "service"];
+
+/// What is missing from `tcp://` where it cannot be HTTP.
+const NO_SERVICE: &str =
+    "names no service: write tcp://HOST:PORT=SERVICE, or for HTTP http://HOST:PORT";
+
+fn service_name(name: String) -> Result<String, String> {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("{name:?} is no service's name"));
+    }
+    Ok(name)
+}
+
+/// The option of this name; `others` are the words that may stand in its place.
+fn key(name: &str, others: &[&'static str]) -> Result<&'static Key, String> {
+    KEYS.iter().find(|key| key.name == name).ok_or_else(|| {
+        let names = others.iter().copied().chain(KEYS.iter().map(|key| key.name));
+        let names: Vec<_> = names.collect();
+        let near = nearest(name, names.iter().copied());
+        let near = match near {
+            Some(near) => did_you_mean(Some(near)),
+            None => format!("; there are {}", names.join(", ")),
+        };
+        if super::SETTINGS.iter().any(|setting| setting.name == name) {
+            return format!("{name:?} is a setting for all binds: in the file it stands before the first [[bind]]");
+        }
+        format!("{name:?} is no option of a bind{near}")
+    })
 }
 
 impl FromStr for Bind {
@@ -34,150 +387,82 @@ impl FromStr for Bind {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        if let Some(rest) = text.strip_prefix("unix:") {
-            return unix(rest.strip_prefix("//").unwrap_or(rest));
+        let Some((scheme, rest)) = split(text) else {
+            return plain(text);
+        };
+        let (place, options) = match rest.split_once('?') {
+            Some((place, options)) => (place, Some(options)),
+            None => (rest, None),
+        };
+        let (place, service) = match (scheme, place.rsplit_once('=')) {
+            (Scheme::Tcp, Some((place, service))) => (place, Some(decoded(service)?)),
+            _ => (place, None),
+        };
+        // Gunicorn's: HTTP.
+        if scheme == Scheme::Tcp && service.is_none() && options.is_none() {
+            if let Some(place) = text.strip_prefix("tcp://") {
+                return Ok(Self::plain(place.parse()?));
+            }
+            return Err(NO_SERVICE.to_owned());
         }
-        if let Some(number) = text.strip_prefix("fd://") {
-            return match number.parse::<RawFd>() {
-                Ok(fd) if fd >= 0 => Ok(Self::Fd(fd)),
-                _ => Err(format!("{number:?} is no file descriptor's number")),
-            };
+        let place = decoded(place)?;
+        let address = place.parse()?;
+        let bare = place.ends_with(']') || !place.contains(':');
+        if bare && matches!(address, Address::Tcp { .. }) {
+            return Err(format!(
+                "names no port: write {}://{place}:PORT",
+                scheme.name()
+            ));
         }
-        tcp(text.strip_prefix("tcp://").unwrap_or(text))
+        let mut bind = Self::of_scheme(scheme, address, service)?;
+        for option in options.into_iter().flat_map(|options| options.split('&')) {
+            let (name, value) = option.split_once('=').ok_or_else(|| {
+                format!("has {option:?} among its options, which are KEY=VALUE")
+            })?;
+            bind.set(key(name, &[])?, &decoded(value)?)?;
+        }
+        bind.check()?;
+        Ok(bind)
     }
 }
 
-fn unix(path: &str) -> Result<Bind, String> {
-    let length = path.len();
-    if length == 0 {
-        return Err("names no path for its unix socket".to_owned());
-    }
-    if path.contains('\0') {
-        return Err("must not have a zero byte in its path".to_owned());
-    }
-    if length > UNIX_PATH_MAX {
-        return Err(format!(
-            "has a path of {length} bytes; a unix socket's has at most {UNIX_PATH_MAX}"
-        ));
-    }
-    match path.strip_prefix('@') {
-        Some("") => Err("names no abstract socket after the @".to_owned()),
-        Some(name) => Ok(Bind::Abstract(name.as_bytes().to_vec())),
-        None => Ok(Bind::Unix(PathBuf::from(path))),
-    }
-}
-
-fn tcp(text: &str) -> Result<Bind, String> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or("has a [ without its ]")?;
-        if host.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err(format!("{host:?} in brackets is no IPv6 address"));
+/// An address, as Gunicorn reads it.
+fn plain(text: &str) -> Result<Bind, String> {
+    text.parse().map(Bind::plain).map_err(|error: String| {
+        if !text.starts_with("unix:") && text.contains(['?', '=']) {
+            format!("{error}; options and services need a scheme, such as http://HOST:PORT?KEY=VALUE or tcp://HOST:PORT=SERVICE")
+        } else {
+            error
         }
-        match (rest, rest.strip_prefix(':')) {
-            ("", _) => (host, None),
-            (_, Some(port)) => (host, Some(port)),
-            _ => return Err(format!("has {rest:?} after its ]; a :PORT may follow")),
-        }
-    } else if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Err(format!(
-            "is an IPv6 address without brackets; write [{text}]:PORT"
-        ));
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    if host.contains(|c: char| c.is_whitespace() || "/@,[]".contains(c)) {
-        return Err(format!("{host:?} is no host name or address"));
-    }
-    let port = match port {
-        None => DEFAULT_PORT,
-        Some(port) => port
-            .parse()
-            .map_err(|_| format!("{port:?} is no port; it is a number from 0 to 65535"))?,
-    };
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
-    Ok(Bind::Tcp {
-        host: host.to_ascii_lowercase(),
-        port,
     })
 }
 
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Abstract(name) => write!(f, "unix:@{}", String::from_utf8_lossy(name)),
-            Self::Fd(fd) => write!(f, "fd://{fd}"),
+        let Some(speaks) = &self.speaks else {
+            return self.address.fmt(f);
+        };
+        let scheme = Scheme::of(speaks, self.tls.as_ref());
+        let address = self.address.to_string();
+        let has_scheme = !matches!(self.address, Address::Tcp { .. });
+        f.write_str(scheme.name())?;
+        f.write_str(separator(has_scheme))?;
+        encoded(&address, f)?;
+        if let Speaks::Tcp(service) = speaks {
+            f.write_str("=")?;
+            encoded(service, f)?;
         }
+        let mut between = "?";
+        for key in KEYS {
+            for value in (key.show)(self) {
+                write!(f, "{between}{}=", key.name)?;
+                encoded(&value, f)?;
+                between = "&";
+            }
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bind(text: &str) -> String {
-        text.parse::<Bind>()
-            .unwrap_or_else(|error| panic!("{text}: {error}"))
-            .to_string()
-    }
-
-    #[test]
-    fn binds_are_read_as_gunicorn_reads_them() {
-        for (text, address) in [
-            ("localhost", "localhost:8000"),
-            ("0.0.0.0:80", "0.0.0.0:80"),
-            (":80", "0.0.0.0:80"),
-            ("", "0.0.0.0:8000"),
-            ("Example.ORG:0", "example.org:0"),
-            ("tcp://[::1]:80", "[::1]:80"),
-            ("[::]", "[::]:8000"),
-            ("unix:/run/a.sock", "unix:/run/a.sock"),
-            ("unix:///run/a.sock", "unix:/run/a.sock"),
-            ("unix:a.sock", "unix:a.sock"),
-            ("unix:@name", "unix:@name"),
-            ("fd://3", "fd://3"),
-        ] {
-            assert_eq!(bind(text), address, "{text}");
-            assert_eq!(bind(address), address);
-        }
-        assert_eq!("unix:@a".parse(), Ok(Bind::Abstract(b"a".to_vec())));
-        assert_eq!("fd://7".parse(), Ok(Bind::Fd(7)));
-    }
-
-    #[test]
-    fn binds_that_lead_nowhere_are_refused() {
-        for text in [
-            "host:port",
-            "host:65536",
-            "host:-1",
-            "host:",
-            "::1",
-            "[::1",
-            "[::1]80",
-            "[no]:80",
-            "a b",
-            "http://x",
-            "unix:",
-            "unix://",
-            "unix:@",
-            "fd://",
-            "fd://-1",
-            "fd://x",
-        ] {
-            assert!(text.parse::<Bind>().is_err(), "{text}");
-        }
-        let longest = format!("unix:/{}", "a".repeat(106));
-        assert!(longest.parse::<Bind>().is_ok());
-        assert!(
-            format!("{longest}a")
-                .parse::<Bind>()
-                .unwrap_err()
-                .contains("107")
-        );
-    }
-}
+mod tests;

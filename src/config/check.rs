@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
 
-use super::bind::Bind;
+use super::address::Address;
+use super::bind::Speaks;
 use super::merge::{Inputs, Merged, Mistake, Source, index_of};
 use super::value::LogTarget;
 
@@ -71,19 +72,28 @@ impl Check<'_> {
     }
 
     fn binds(&mut self) {
-        let binds = &self.merged.config.bind;
+        let config = &self.merged.config;
         let mut seen = HashSet::new();
-        let twice: Vec<_> = binds
-            .iter()
-            .filter(|bind| !matches!(bind, Bind::Tcp { port: 0, .. }) && !seen.insert(*bind))
-            .map(|bind| format!("{:?}: is there twice", bind.to_string()))
-            .collect();
-        let none = binds.is_empty();
-        for problem in twice {
-            self.blame("bind", problem);
+        let mut problems = Vec::new();
+        for bind in &config.bind {
+            let chosen = matches!(bind.address, Address::Tcp { port: 0, .. });
+            if !chosen && !seen.insert(&bind.address) {
+                problems.push(format!("{:?}: is there twice", bind.address.to_string()));
+            }
+            let spoken = bind.spoken(config);
+            let missing = match spoken.speaks {
+                _ if spoken.tls.is_some() => "TLS is not served",
+                Speaks::Http => continue,
+                Speaks::Uwsgi => "the uwsgi protocol is not served",
+                Speaks::Tcp(_) => "there is no such service",
+            };
+            problems.push(format!("{:?}: {missing}", bind.to_string()));
         }
-        if none {
-            self.blame("bind", "must name an address".to_owned());
+        if config.bind.is_empty() {
+            problems.push("must name an address".to_owned());
+        }
+        for problem in problems {
+            self.blame("bind", problem);
         }
     }
 

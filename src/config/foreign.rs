@@ -221,10 +221,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         "\"127.0.0.1,::1\"",
         PROXY,
     ),
-    but(
-        Verdict::Refused,
-        noted("protocol", &["--protocol"], Takes::Value, "\"http\"", UWSGI),
-    ),
     noted(
         "permit_obsolete_folding",
         &["--permit-obsolete-folding"],
@@ -524,7 +520,6 @@ mod tests {
             ("certfile", text("")),
             ("proxy_protocol", Item::Bool(false)),
             ("proxy_protocol", text("OFF")),
-            ("protocol", text("HTTP")),
             ("spew", text("False")),
             ("syslog", Item::Bool(false)),
             ("http_protocols", Item::List(vec![text("h1")])),
@@ -541,7 +536,6 @@ mod tests {
             ("certfile", text("cert.pem")),
             ("cert_reqs", Item::Number("2".to_owned())),
             ("proxy_protocol", Item::Bool(true)),
-            ("protocol", text("uwsgi")),
             ("http_protocols", text("h2")),
             ("http2_cleartext", text("prior-knowledge")),
             ("dirty_apps", Item::List(vec![text("a:B")])),

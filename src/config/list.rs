@@ -53,6 +53,30 @@ impl<K: Kind> Kind for Maybe<K> {
     }
 }
 
+/// A listener: its text, or a table of the file.
+pub(crate) struct Listening;
+
+impl Kind for Listening {
+    type Value = super::bind::Bind;
+
+    fn parse(word: &str) -> Result<Self::Value, String> {
+        word.parse()
+    }
+
+    fn show(value: &Self::Value) -> String {
+        quoted(&value.to_string())
+    }
+
+    fn read(raw: &Raw) -> Result<Self::Value, String> {
+        match raw {
+            Raw::Item(Item::Table(table)) => super::bind::Bind::of_table(table),
+            Raw::Item(item) => Self::parse(&scalar(item, false)?),
+            Raw::Words(words) => Self::parse(words.last().map_or("", String::as_str)),
+            Raw::Variable(text) => Self::parse(text),
+        }
+    }
+}
+
 /// Several of a kind: the flag repeated, commas within a text, or a TOML array (whose strings keep their commas).
 pub(crate) struct Many<K>(PhantomData<K>);
 

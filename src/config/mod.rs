@@ -5,6 +5,7 @@
 //! accumulates where the setting is a list; between sources the later list replaces the earlier. An empty variable
 //! counts as none, an empty text elsewhere as "no value" where a setting may be without.
 
+mod address;
 mod bind;
 mod check;
 mod declare;
@@ -19,7 +20,8 @@ mod script;
 mod settings;
 mod value;
 
-pub use bind::Bind;
+pub use address::Address;
+pub use bind::{Bind, ClientCert, Protocol, ProxyProtocol, Speaks, Spoken, TlsOptions};
 pub use declare::{Reload, Setting};
 pub use kind::Form;
 pub use merge::{Mistake, Source};

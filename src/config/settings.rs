@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::bind::Bind;
+use super::address::Address;
+use super::bind::{Bind, Protocol};
 use super::declare::{Reload, Setting, settings};
 use super::kind::{
     Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, UrlPath,
     Whole, Word, Workers,
 };
-use super::list::{Many, Maybe, Networks, Pairs};
+use super::list::{Listening, Many, Maybe, Networks, Pairs};
 use super::value::{
     AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
     ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,
@@ -62,8 +63,18 @@ settings! {
         /// Where to listen: HOST, HOST:PORT, `[IPV6]:PORT`, unix:PATH, unix:@ABSTRACT or `fd://N`; may be repeated.
         ///
         /// Port 0 lets the kernel choose. Without it: 127.0.0.1:8000, or 0.0.0.0:`$PORT` where PORT is set.
-        bind: Vec<Bind> as Many<Word<Bind>> = vec![Bind::Tcp { host: "127.0.0.1".to_owned(), port: 8000 }],
+        ///
+        /// Each may say what it speaks, whatever the settings for all say: `http://HOST:PORT`, `https://HOST:PORT`,
+        /// `uwsgi://HOST:PORT`, `tcp://HOST:PORT=SERVICE`, and before other addresses `uwsgi:unix:PATH` or `https:fd://N`. Options
+        /// follow as `?KEY=VALUE&KEY=VALUE`, their special characters as %XX: cert, key, client-ca, client-cert (none, optional,
+        /// required), proxy (off, v1, v2, auto). In the file the same may be a `[[bind]]` table: address, protocol, service
+        /// and the options.
+        bind: Vec<Bind> as Many<Listening> = vec![Bind::plain(Address::Tcp { host: "127.0.0.1".to_owned(), port: 8000 })],
             ["-b", "--bind"] ADDRESS, on_reload Rebind;
+
+        /// What is spoken where a bind does not say it: http or uwsgi.
+        protocol: Protocol as Word<Protocol> = Protocol::Http,
+            ["--protocol"] PROTOCOL, on_reload NewWorkers;
 
         /// Connections the kernel queues for each listener until a worker accepts them.
         ///

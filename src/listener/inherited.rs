@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 
-use super::{Bound, Options};
-use crate::config::Bind;
+use super::{Bound, Options, Site};
+use crate::config::{Address, Bind, Config, Spoken};
 
 /// Sockets that another process opened for us, not yet matched with addresses.
 #[derive(Debug, Default)]
@@ -48,25 +48,36 @@ impl Inherited {
         self.0.is_empty()
     }
 
-    /// Takes those that listen on `bind`; `None` where there is none. `fd://N` is matched by its number.
-    pub(crate) fn take(&mut self, bind: &Bind, options: &Options) -> Option<io::Result<Bound>> {
+    /// Takes those that listen where `site` says; `None` where there is none. `fd://N` is matched by its number. Where the
+    /// kernel is to choose the port, those of the first port there is.
+    pub(crate) fn take(&mut self, site: &Site, options: &Options) -> Option<io::Result<Bound>> {
+        let mut port = None;
         let (mine, others) = std::mem::take(&mut self.0)
             .into_iter()
-            .partition::<Vec<_>, _>(|socket| match bind {
-                Bind::Fd(number) => socket.as_raw_fd() == *number,
-                Bind::Tcp { .. } | Bind::Unix(_) | Bind::Abstract(_) => socket
-                    .local_addr()
-                    .is_ok_and(|address| Bound::serves(&address, bind)),
+            .partition::<Vec<_>, _>(|socket| match &site.address {
+                Address::Fd(number) => socket.as_raw_fd() == *number,
+                Address::Tcp { .. } | Address::Unix(_) | Address::Abstract(_) => {
+                    socket.local_addr().is_ok_and(|local| {
+                        let mine = Bound::serves(&local, &site.address);
+                        let its_port = local.as_socket().map(|local| local.port());
+                        mine && *port.get_or_insert(its_port) == its_port
+                    })
+                }
             });
         self.0 = others;
-        (!mine.is_empty()).then(|| Bound::adopt(bind, mine, options))
+        (!mine.is_empty()).then(|| Bound::adopt(site, mine, options))
     }
 
-    /// Takes every one, each under its own address: a socket manager's word counts for more than the configuration's.
+    /// Takes every one, each under its own address: a socket manager's word counts for more than the configuration's. What is
+    /// spoken there is said by the configuration, for `fd://N` or for the address; for others by the settings for all.
     ///
     /// # Errors
     /// Not a listening stream socket.
-    pub(crate) fn take_all(&mut self, options: &Options) -> io::Result<Vec<Bound>> {
+    pub(crate) fn take_all(
+        &mut self,
+        config: &Config,
+        options: &Options,
+    ) -> io::Result<Vec<Bound>> {
         let options = Options {
             slots: None,
             ..options.clone()
@@ -74,9 +85,26 @@ impl Inherited {
         std::mem::take(&mut self.0)
             .into_iter()
             .map(|socket| {
-                let bind = Bind::Fd(socket.as_raw_fd());
-                Bound::adopt(&bind, vec![socket], &options)
+                let number = Address::Fd(socket.as_raw_fd());
+                let site = Site {
+                    spoken: spoken(config, &number, &socket.local_addr()?).into(),
+                    address: number,
+                };
+                Bound::adopt(&site, vec![socket], &options)
             })
             .collect()
+    }
+}
+
+/// What is spoken on a socket manager's socket.
+pub(super) fn spoken(config: &Config, number: &Address, local: &SockAddr) -> Spoken {
+    let by_number = config.bind.iter().find(|bind| bind.address == *number);
+    let bind = by_number.or_else(|| {
+        let mut binds = config.bind.iter();
+        binds.find(|bind| Bound::serves(local, &bind.address))
+    });
+    match bind {
+        Some(bind) => bind.spoken(config),
+        None => Bind::plain(number.clone()).spoken(config),
     }
 }

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Uid};
 use socket2::{SockAddr, Socket, Type};
 
-use crate::config::Bind;
+use crate::config::{Address, Bind, Config, Spoken};
 use open::{open_abstract, open_tcp, open_unix, refused, resolve, tcp};
 
 pub(crate) use inherited::Inherited;
@@ -48,6 +48,23 @@ impl fmt::Display for Shown {
     }
 }
 
+/// What is wanted of an address: a [`Bind`] with what the settings say of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) address: Address,
+    pub(crate) spoken: Rc<Spoken>,
+}
+
+impl Site {
+    /// `bind` under `config`.
+    pub(crate) fn new(bind: &Bind, config: &Config) -> Self {
+        Self {
+            address: bind.address.clone(),
+            spoken: Rc::new(bind.spoken(config)),
+        }
+    }
+}
+
 /// How sockets are made.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -67,6 +84,7 @@ pub(crate) struct Listener {
     socket: Socket,
     kind: Kind,
     shared: bool,
+    spoken: Rc<Spoken>,
 }
 
 /// What family a listening socket is of.
@@ -104,17 +122,18 @@ impl Held {
 }
 
 impl Listener {
-    /// A socket that came to a worker while it serves: of an address that has several.
+    /// A socket that came to a worker while it serves: of an address that has several, where this is spoken.
     ///
     /// # Errors
     /// Not a socket.
-    pub(crate) fn adopted(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn adopted(fd: OwnedFd, spoken: Rc<Spoken>) -> io::Result<Self> {
         let socket = Socket::from(fd);
         let kind = Kind::of(&socket.local_addr()?);
         Ok(Self {
             socket,
             kind,
             shared: false,
+            spoken,
         })
     }
 
@@ -128,6 +147,11 @@ impl Listener {
         self.shared
     }
 
+    /// What is spoken on its connections.
+    pub(crate) const fn spoken(&self) -> &Rc<Spoken> {
+        &self.spoken
+    }
+
     /// The socket, given up by the listener.
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.socket.into()
@@ -137,8 +161,10 @@ impl Listener {
 /// An address of the configuration and the sockets that listen on it, in the master.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    bind: Bind,
+    site: Site,
     kind: Kind,
+    /// The address as it is written, whatever is spoken there.
+    name: String,
     url: String,
     /// Shared with the same address of the configuration before and after this one.
     sockets: Vec<Rc<Held>>,
@@ -148,21 +174,39 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Binds `bind` and listens.
+    /// Binds the address and listens.
     ///
     /// # Errors
     /// A [`BindError`]; whatever was opened is closed again.
-    pub(crate) fn open(bind: &Bind, options: &Options) -> Result<Self, BindError> {
-        match bind {
-            Bind::Tcp { host, port } => open_tcp(bind, host, *port, options),
-            Bind::Unix(path) => open_unix(bind, path, options),
-            Bind::Abstract(name) => open_abstract(bind, name, options),
-            Bind::Fd(number) => {
+    pub(crate) fn open(site: &Site, options: &Options) -> Result<Self, BindError> {
+        match &site.address {
+            Address::Tcp { host, port } => open_tcp(site, host, *port, options),
+            Address::Unix(path) => open_unix(site, path, options),
+            Address::Abstract(name) => open_abstract(site, name, options),
+            Address::Fd(number) => {
                 let socket = crate::os::fds::adopt(*number)
                     .map_err(|error| BindError::NotListening(*number, error))?;
-                Self::adopt(bind, vec![socket.into()], options)
+                Self::adopt(site, vec![socket.into()], options)
                     .map_err(|error| BindError::NotListening(*number, error))
             }
+        }
+    }
+
+    fn new(
+        site: &Site,
+        kind: Kind,
+        name: String,
+        sockets: Vec<Rc<Held>>,
+        per_slot: bool,
+    ) -> Self {
+        Self {
+            site: site.clone(),
+            kind,
+            url: site.spoken.url(&name),
+            name,
+            sockets,
+            per_slot,
+            made: None,
         }
     }
 
@@ -172,7 +216,7 @@ impl Bound {
     /// # Errors
     /// Not a listening stream socket.
     pub(crate) fn adopt(
-        bind: &Bind,
+        site: &Site,
         sockets: Vec<Socket>,
         options: &Options,
     ) -> io::Result<Self> {
@@ -193,14 +237,8 @@ impl Bound {
         }
         // Only beside sockets of this kind there can be more.
         let per_slot = options.slots.is_some() && !alone;
-        let bound = Self {
-            bind: bind.clone(),
-            kind,
-            url: url(&address),
-            sockets: sockets.into_iter().map(Held::new).collect(),
-            per_slot,
-            made: None,
-        };
+        let held = sockets.into_iter().map(Held::new).collect();
+        let bound = Self::new(site, kind, written(&address), held, per_slot);
         if kind == Kind::Tcp {
             for held in &bound.sockets {
                 held.socket.set_tcp_nodelay(true)?;
@@ -211,7 +249,7 @@ impl Bound {
 
     /// Takes the path of a unix socket over: who made it is gone, and this one has it to remove.
     pub(crate) fn claim_path(&mut self) {
-        if let Bind::Unix(path) = &self.bind
+        if let Address::Unix(path) = &self.site.address
             && self.made.is_none()
         {
             self.made = inode(path).map(|inode| (path.clone(), inode));
@@ -233,13 +271,24 @@ impl Bound {
     }
 
     /// The address it was made for.
-    pub(crate) const fn bind(&self) -> &Bind {
-        &self.bind
+    pub(crate) const fn address(&self) -> &Address {
+        &self.site.address
     }
 
-    /// `http://127.0.0.1:8000`, `unix:/run/app.sock`; with the real port where 0 was asked for.
+    /// `127.0.0.1:8000`, `unix:/run/app.sock`; with the real port where 0 was asked for. By it an address is known, whatever
+    /// is spoken there.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `http://127.0.0.1:8000`, `unix:/run/app.sock`: the name with what is spoken there.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What is spoken there.
+    pub(crate) const fn spoken(&self) -> &Rc<Spoken> {
+        &self.site.spoken
     }
 
     /// Duplicates for the worker in `slot` of `workers`: of the one socket, or of those that are its own. With
@@ -262,6 +311,7 @@ impl Bound {
                 socket: held.socket.try_clone()?,
                 kind: self.kind,
                 shared: !self.per_slot,
+                spoken: Rc::clone(&self.site.spoken),
             };
             Ok((held.id, listener))
         };
@@ -300,7 +350,7 @@ impl Bound {
 
     /// Takes over what `other`, the same address, has grown by.
     pub(crate) fn follow(&mut self, other: &Self) {
-        if self.url == other.url {
+        if self.name == other.name {
             self.sockets.clone_from(&other.sockets);
         }
     }
@@ -331,15 +381,26 @@ impl Bound {
         poll(&mut fds, PollTimeout::ZERO) != Ok(0)
     }
 
-    /// The same sockets for the configuration that comes after this one.
-    pub(crate) fn share(&self) -> Self {
+    /// The same sockets for the configuration that comes after this one, by which `spoken` is spoken there.
+    pub(crate) fn share(&self, spoken: &Rc<Spoken>) -> Self {
+        let site = Site {
+            address: self.site.address.clone(),
+            spoken: Rc::clone(spoken),
+        };
+        let (name, sockets) = (self.name.clone(), self.sockets.clone());
         Self {
-            bind: self.bind.clone(),
-            kind: self.kind,
-            url: self.url.clone(),
-            sockets: self.sockets.clone(),
-            per_slot: self.per_slot,
             made: self.made.clone(),
+            ..Self::new(&site, self.kind, name, sockets, self.per_slot)
+        }
+    }
+
+    /// What is spoken under `config` on sockets that came from a socket manager.
+    pub(crate) fn spoken_under(&self, config: &Config) -> Rc<Spoken> {
+        let local = self.sockets.first();
+        let local = local.and_then(|held| held.socket.local_addr().ok());
+        match local {
+            Some(local) => inherited::spoken(config, self.address(), &local).into(),
+            None => Rc::clone(self.spoken()),
         }
     }
 
@@ -357,27 +418,27 @@ impl Bound {
         }
     }
 
-    /// Whether these sockets serve `bind`, given that their owner was a master with other settings.
-    fn serves(address: &SockAddr, bind: &Bind) -> bool {
-        match bind {
-            Bind::Tcp { host, port } => {
+    /// Whether these sockets serve `site`, given that their owner was a master with other settings.
+    fn serves(address: &SockAddr, site: &Address) -> bool {
+        match site {
+            Address::Tcp { host, port } => {
                 let Some(bound) = address.as_socket() else {
                     return false;
                 };
-                resolve(host, *port).is_ok_and(|wanted| {
-                    wanted.ip() == bound.ip() && (*port == 0 || wanted.port() == bound.port())
+                resolve(host, *port).is_ok_and(|found| {
+                    found.ip() == bound.ip() && (*port == 0 || found.port() == bound.port())
                 })
             }
-            Bind::Unix(path) => address.as_pathname() == Some(path),
-            Bind::Abstract(name) => address.as_abstract_namespace() == Some(name),
-            Bind::Fd(_) => false,
+            Address::Unix(path) => address.as_pathname() == Some(path),
+            Address::Abstract(name) => address.as_abstract_namespace() == Some(name),
+            Address::Fd(_) => false,
         }
     }
 }
 
-fn url(address: &SockAddr) -> String {
+fn written(address: &SockAddr) -> String {
     if let Some(address) = address.as_socket() {
-        format!("http://{address}")
+        address.to_string()
     } else if let Some(path) = address.as_pathname() {
         format!("unix:{}", path.display())
     } else if let Some(name) = address.as_abstract_namespace() {
@@ -415,11 +476,15 @@ mod tests {
         }
     }
 
-    fn local(port: u16) -> Bind {
-        Bind::Tcp {
+    fn site(address: Address) -> Site {
+        Site::new(&Bind::plain(address), &Config::default())
+    }
+
+    fn local(port: u16) -> Site {
+        site(Address::Tcp {
             host: String::from("127.0.0.1"),
             port,
-        }
+        })
     }
 
     #[test]
@@ -473,7 +538,7 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_a_live_one_and_a_file_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let bind = Bind::Unix(path.clone());
+        let bind = site(Address::Unix(path.clone()));
         let live = Bound::open(&bind, &options()).unwrap();
         assert!(matches!(
             Bound::open(&bind, &options()),
@@ -499,7 +564,7 @@ mod tests {
     fn a_path_that_is_no_longer_ours_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let bound = Bound::open(&Bind::Unix(path.clone()), &options()).unwrap();
+        let bound = Bound::open(&site(Address::Unix(path.clone())), &options()).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "another's").unwrap();
         bound.remove_path();
@@ -509,7 +574,7 @@ mod tests {
     #[test]
     fn abstract_sockets_have_a_name_and_no_path() {
         let name = format!("rgun-async-test-{}", std::process::id());
-        let bind = Bind::Abstract(name.clone().into_bytes());
+        let bind = site(Address::Abstract(name.clone().into_bytes()));
         let bound = Bound::open(&bind, &options()).unwrap();
         assert_eq!(bound.url(), format!("unix:@{name}"));
         assert!(matches!(
@@ -528,9 +593,14 @@ mod tests {
     fn a_descriptor_that_is_no_listener_is_refused() {
         let file = std::fs::File::open("/dev/null").unwrap();
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        assert!(Bound::adopt(&Bind::Fd(0), vec![socket], &options()).is_err());
+        assert!(Bound::adopt(&site(Address::Fd(0)), vec![socket], &options()).is_err());
         assert!(
-            Bound::adopt(&Bind::Fd(0), vec![OwnedFd::from(file).into()], &options()).is_err()
+            Bound::adopt(
+                &site(Address::Fd(0)),
+                vec![OwnedFd::from(file).into()],
+                &options()
+            )
+            .is_err()
         );
     }
 

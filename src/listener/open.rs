@@ -9,12 +9,11 @@ use std::path::Path;
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{BindError, Bound, Held, Kind, Options, Shown, backlog, inode, url};
-use crate::config::Bind;
+use super::{BindError, Bound, Held, Kind, Options, Shown, Site, backlog, inode, written};
 
 /// A TCP address; with `--reuse-port` a socket for each slot.
 pub(super) fn open_tcp(
-    bind: &Bind,
+    site: &Site,
     host: &str,
     port: u16,
     options: &Options,
@@ -27,15 +26,8 @@ pub(super) fn open_tcp(
     let local = first
         .local_addr()
         .map_err(|error| BindError::Impossible(shown(), error))?;
-    let url = url(&local);
-    let mut bound = Bound {
-        bind: bind.clone(),
-        kind: Kind::Tcp,
-        url,
-        sockets: vec![Held::new(first)],
-        per_slot: reuse_port,
-        made: None,
-    };
+    let sockets = vec![Held::new(first)];
+    let mut bound = Bound::new(site, Kind::Tcp, written(&local), sockets, reuse_port);
     bound.fit(options.slots.unwrap_or(1), options)?;
     Ok(bound)
 }
@@ -81,7 +73,7 @@ pub(super) fn refused(address: &SocketAddr, error: io::Error) -> BindError {
 
 /// A unix socket's path: a stale one is replaced, a live one refused.
 pub(super) fn open_unix(
-    bind: &Bind,
+    site: &Site,
     path: &Path,
     options: &Options,
 ) -> Result<Bound, BindError> {
@@ -115,13 +107,10 @@ pub(super) fn open_unix(
     umask(before);
     result.map_err(impossible)?;
     let made = inode(path).map(|inode| (path.to_path_buf(), inode));
+    let (name, sockets) = (format!("unix:{}", path.display()), vec![Held::new(socket)]);
     let bound = Bound {
-        bind: bind.clone(),
-        kind: Kind::Unix,
-        url: format!("unix:{}", path.display()),
-        sockets: vec![Held::new(socket)],
-        per_slot: false,
         made,
+        ..Bound::new(site, Kind::Unix, name, sockets, false)
     };
     let given = (|| {
         let (uid, gid) = options.owner;
@@ -142,7 +131,7 @@ pub(super) fn open_unix(
 
 /// An abstract name (unix(7)).
 pub(super) fn open_abstract(
-    bind: &Bind,
+    site: &Site,
     name: &[u8],
     options: &Options,
 ) -> Result<Bound, BindError> {
@@ -164,12 +153,6 @@ pub(super) fn open_abstract(
             BindError::Impossible(Shown(text.clone()), error)
         }
     })?;
-    Ok(Bound {
-        bind: bind.clone(),
-        kind: Kind::Unix,
-        url: format!("unix:{text}"),
-        sockets: vec![Held::new(socket)],
-        per_slot: false,
-        made: None,
-    })
+    let (name, sockets) = (format!("unix:{text}"), vec![Held::new(socket)]);
+    Ok(Bound::new(site, Kind::Unix, name, sockets, false))
 }

@@ -160,13 +160,14 @@ impl Child {
         }
     }
 
-    /// Gives it a socket that it is to accept from too; false where its channel takes nothing now.
-    pub(crate) fn give(&mut self, id: SocketId, socket: BorrowedFd<'_>) -> bool {
-        let byte = [Order::Adopt.byte()];
+    /// Gives it a socket of its configuration's listener number `place` that it is to accept from too; false where its channel
+    /// takes nothing now.
+    pub(crate) fn give(&mut self, id: SocketId, place: u16, socket: BorrowedFd<'_>) -> bool {
+        let words = Order::adopt(place);
         let given = self
             .channel
             .as_ref()
-            .is_some_and(|channel| fds::send(channel.as_fd(), &byte, socket).is_ok());
+            .is_some_and(|channel| fds::send(channel.as_fd(), &words, socket).is_ok());
         if given {
             self.adopting.push_back(id);
         }

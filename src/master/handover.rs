@@ -16,19 +16,19 @@ impl Master {
     /// not yet, as a neighbour does not accept from what it leaves.
     pub(super) fn hand_over(&mut self, leaving: &[Pid]) -> Vec<Pid> {
         let mut waiting = Vec::new();
-        for url in self.divided() {
-            self.grow(&url, leaving);
-            let mut sockets = self.sockets(&url);
-            sockets.retain(|socket| !self.is_expected(&url, *socket));
-            let plan = hand_over(&sockets, &self.servers(&url, leaving));
+        for name in self.divided() {
+            self.grow(&name, leaving);
+            let mut sockets = self.sockets(&name);
+            sockets.retain(|socket| !self.is_expected(&name, *socket));
+            let plan = hand_over(&sockets, &self.servers(&name, leaving));
             let mut given = Vec::new();
             for (socket, takers) in plan.give {
-                if takers.into_iter().any(|pid| self.give(&url, socket, pid)) {
+                if takers.into_iter().any(|pid| self.give(&name, socket, pid)) {
                     given.push(socket);
                 }
             }
             // Where nobody can take it, waiting is of no use: the master keeps it, and with it those who wait there.
-            let servers = self.servers(&url, leaving);
+            let servers = self.servers(&name, leaving);
             let taken = |socket: &SocketId| {
                 servers
                     .iter()
@@ -70,17 +70,17 @@ impl Master {
             .flatten()
             .flat_map(|edition| &edition.bound)
             .filter(|bound| bound.is_per_slot() || bound.ids().len() > 1)
-            .map(|bound| bound.url().to_owned())
+            .map(|bound| bound.name().to_owned())
             .collect()
     }
 
     /// At the start a socket waits for its own worker, which is about to be ready like all others.
-    fn is_expected(&self, url: &str, socket: SocketId) -> bool {
+    fn is_expected(&self, name: &str, socket: SocketId) -> bool {
         let editions = [Some(&self.current), self.coming.as_ref()];
         let starting = editions
             .into_iter()
             .flatten()
-            .find(|edition| edition.bound.iter().any(|bound| bound.url() == url))
+            .find(|edition| edition.bound.iter().any(|bound| bound.name() == name))
             .is_some_and(|edition| !edition.proven);
         let mut children = self.children.iter();
         starting
@@ -88,26 +88,26 @@ impl Master {
                 .any(|child| child.life == Life::Booting && child.serves.contains(&socket))
     }
 
-    fn sockets(&self, url: &str) -> Vec<SocketId> {
-        self.bound(url).map_or_else(Vec::new, Bound::ids)
+    fn sockets(&self, name: &str) -> Vec<SocketId> {
+        self.bound(name).map_or_else(Vec::new, Bound::ids)
     }
 
-    fn bound(&self, url: &str) -> Option<&Bound> {
+    fn bound(&self, name: &str) -> Option<&Bound> {
         let editions = [Some(&self.current), self.coming.as_ref()];
         editions
             .into_iter()
             .flatten()
             .flat_map(|edition| &edition.bound)
-            .find(|bound| bound.url() == url)
+            .find(|bound| bound.name() == name)
     }
 
     /// The workers that accept and whose configuration has the address, and what they serve of it.
-    fn servers(&self, url: &str, leaving: &[Pid]) -> Vec<Server<Pid>> {
-        let has = |bound: &[Bound]| bound.iter().any(|bound| bound.url() == url);
+    fn servers(&self, name: &str, leaving: &[Pid]) -> Vec<Server<Pid>> {
+        let has = |bound: &[Bound]| bound.iter().any(|bound| bound.name() == name);
         let coming = self.coming.as_ref();
         let of_coming = coming.is_some_and(|edition| has(&edition.bound));
         let of_current = has(&self.current.bound);
-        let ids = self.sockets(url);
+        let ids = self.sockets(name);
         self.children
             .iter()
             .filter(|child| child.life == Life::Ready)
@@ -130,8 +130,8 @@ impl Master {
     }
 
     /// A new socket for each worker that is ready and has none: not before, as connections come to it at once.
-    fn grow(&mut self, url: &str, leaving: &[Pid]) {
-        let idle = self.servers(url, leaving).into_iter().filter(|server| {
+    fn grow(&mut self, name: &str, leaving: &[Pid]) {
+        let idle = self.servers(name, leaving).into_iter().filter(|server| {
             server.stays && server.serves.is_empty() && server.adopting.is_empty()
         });
         for server in idle {
@@ -140,7 +140,7 @@ impl Master {
             }
             if self.upgrade.standing() != Standing::Alone {
                 // Of two masters either may be the one that stays: neither makes a socket that the other has not.
-                self.share_one(url, server.id);
+                self.share_one(name, server.id);
                 continue;
             }
             let options = self.newest().options(self.newest().workers.into());
@@ -149,7 +149,7 @@ impl Master {
                 .into_iter()
                 .flatten()
                 .flat_map(|edition| &mut edition.bound)
-                .filter(|bound| bound.url() == url && bound.is_per_slot())
+                .filter(|bound| bound.name() == name && bound.is_per_slot())
                 .collect();
             let Some((first, others)) = bounds.split_first_mut() else {
                 return;
@@ -159,7 +159,7 @@ impl Master {
                     "no socket for another worker, which shares one: {}",
                     told(&error)
                 );
-                self.share_one(url, server.id);
+                self.share_one(name, server.id);
                 continue;
             }
             for other in others {
@@ -169,11 +169,11 @@ impl Master {
     }
 
     /// A worker without a socket of its own accepts from another's.
-    fn share_one(&mut self, url: &str, pid: Pid) {
-        let sockets = self.sockets(url);
+    fn share_one(&mut self, name: &str, pid: Pid) {
+        let sockets = self.sockets(name);
         let place = usize::try_from(pid.as_raw()).unwrap_or(0);
         if let Some(socket) = sockets.get(place.checked_rem(sockets.len()).unwrap_or(0)) {
-            self.give(url, *socket, pid);
+            self.give(name, *socket, pid);
         }
     }
 
@@ -182,23 +182,29 @@ impl Master {
         children.any(|child| child.pid == pid && child.refuses)
     }
 
-    fn give(&mut self, url: &str, socket: SocketId, to: Pid) -> bool {
+    fn give(&mut self, name: &str, socket: SocketId, to: Pid) -> bool {
         let editions = [Some(&self.current), self.coming.as_ref()];
         let mut bounds = editions
             .into_iter()
             .flatten()
             .flat_map(|edition| &edition.bound);
         let fd = bounds
-            .find(|bound| bound.url() == url)
+            .find(|bound| bound.name() == name)
             .and_then(|bound| bound.socket(socket));
         let (Some(fd), Some(child)) =
             (fd, self.children.iter_mut().find(|child| child.pid == to))
         else {
             return false;
         };
-        let given = !child.refuses && child.give(socket, fd);
+        // Whose words count are those of the worker's own configuration.
+        let mut editions = editions.into_iter().flatten();
+        let place = editions
+            .find(|edition| edition.generation == child.generation)
+            .and_then(|edition| edition.bound.iter().position(|bound| bound.name() == name))
+            .and_then(|place| u16::try_from(place).ok());
+        let given = place.is_some_and(|place| !child.refuses && child.give(socket, place, fd));
         if given {
-            tracing::debug!("{child} is given another socket of {url}");
+            tracing::debug!("{child} is given another socket of {name}");
         }
         given
     }

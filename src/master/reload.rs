@@ -11,7 +11,7 @@ use super::scale::Range;
 use super::upgrade::Standing;
 use crate::channel::{Generation, Interface};
 use crate::config::{Bind, Config, ReloadStrategy};
-use crate::listener::{BindError, Bound, Options};
+use crate::listener::{BindError, Bound, Options, Site};
 use crate::os::privilege::Identity;
 use crate::os::process::set_title;
 
@@ -57,10 +57,18 @@ impl Edition {
         let mut bound = Vec::new();
         let mut mistakes = Vec::new();
         let binds: &[Bind] = if self.of_manager { &[] } else { &config.bind };
+        // Each is found once: where the kernel chooses the port, one bind is like another.
+        let mut left: Vec<&Bound> = self.bound.iter().collect();
+        // Whether the kernel shares a port cannot be changed on a socket that listens.
+        if self.config.reuse_port != config.reuse_port {
+            left.clear();
+        }
         for bind in binds {
-            let opened = match self.find(bind, &config) {
-                Some(same) => Ok(same.share()),
-                None => Bound::open(bind, &options).map_err(|error| told(&error)),
+            let site = Site::new(bind, &config);
+            let same = |bound: &&Bound| *bound.address() == site.address;
+            let opened = match left.iter().position(same) {
+                Some(place) => Ok(left.remove(place).share(&site.spoken)),
+                None => Bound::open(&site, &options).map_err(|error| told(&error)),
             };
             match opened {
                 Ok(one) => bound.push(one),
@@ -68,16 +76,13 @@ impl Edition {
             }
         }
         if !mistakes.is_empty() {
-            let fresh = bound
-                .iter()
-                .filter(|bound| self.find(bound.bind(), &config).is_none());
-            fresh.for_each(Bound::remove_path);
+            self.remove_paths_only_in(&bound);
             return Err(mistakes);
         }
         // What a socket manager gave is not in the configuration and stays.
         if self.of_manager {
             for given in &self.bound {
-                bound.push(given.share());
+                bound.push(given.share(&given.spoken_under(&config)));
             }
         }
         Ok(Self {
@@ -124,19 +129,16 @@ impl Edition {
 
     /// Removes the paths of unix sockets that `next` does not use.
     pub(crate) fn remove_paths_not_in(&self, next: &Self) {
-        for bound in &self.bound {
-            if next.bound.iter().all(|other| other.url() != bound.url()) {
+        next.remove_paths_only_in(&self.bound);
+    }
+
+    /// Removes the paths of those of `bound` that this edition does not use.
+    fn remove_paths_only_in(&self, bound: &[Bound]) {
+        for bound in bound {
+            if self.bound.iter().all(|other| other.name() != bound.name()) {
                 bound.remove_path();
             }
         }
-    }
-
-    fn find(&self, bind: &Bind, config: &Config) -> Option<&Bound> {
-        // Whether the kernel shares a port cannot be changed on a socket that listens.
-        let same_way = self.config.reuse_port == config.reuse_port;
-        self.bound
-            .iter()
-            .find(|bound| bound.bind() == bind && same_way)
     }
 }
 

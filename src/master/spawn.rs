@@ -16,6 +16,7 @@ use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
 use crate::hooks::Worker;
 use crate::last_words::LastWords;
+use crate::listener::Bound;
 use crate::os::fork::{Side, exit_now, fork};
 use crate::os::process::set_title;
 use crate::scoreboard::Row;
@@ -136,6 +137,7 @@ impl Master {
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
         let (mut serves, mut listeners) = (Vec::new(), Vec::new());
+        let spoken = edition.bound.iter().map(Bound::spoken).cloned().collect();
         for bound in &edition.bound {
             for (id, listener) in bound.for_slot(slot.0.into(), edition.workers.into())? {
                 serves.push(id);
@@ -148,6 +150,7 @@ impl Master {
             config: Rc::clone(&edition.config),
             interface: edition.interface,
             listeners,
+            spoken,
             channel: OwnedFd::from(theirs),
             heartbeat: heartbeat.share()?,
             last_words: Some(last_words.share()?),

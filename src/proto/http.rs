@@ -200,13 +200,8 @@ impl<A: App> HttpService<A> {
     }
 
     /// All connections being served.
-    pub(crate) fn connections(&self) -> &Connections {
+    pub(crate) fn connections(&self) -> &Rc<Connections> {
         &self.shared.connections
-    }
-
-    /// The same, to be kept.
-    pub(crate) fn connections_shared(&self) -> Rc<Connections> {
-        Rc::clone(&self.shared.connections)
     }
 
     /// Resolves when as many requests were answered as a worker of this configuration may (`max_requests`, and

@@ -21,6 +21,7 @@ mod reply;
 mod service;
 mod upgrade;
 
+pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
 pub(crate) use self::io::Stream;
 

@@ -20,8 +20,8 @@ use crate::channel::{Order, Report};
 pub(crate) enum Told {
     /// By the master.
     Order(Order),
-    /// To accept from this socket too; there is none where this process has no room for it.
-    Adopt(Option<OwnedFd>),
+    /// To accept from this socket, of the listener of this number, too; there is none where this process has no room for it.
+    Adopt(u16, Option<OwnedFd>),
     /// By a signal of the same meaning.
     Signal(Order),
     /// Another worker calls for help with a connection.
@@ -78,6 +78,15 @@ impl Control {
         tell(&self.channel, report);
     }
 
+    /// The number that follows an order to adopt: it came with it, in one piece.
+    fn place(&self) -> u16 {
+        let mut place = [0; 2];
+        // The readiness may be over: it is not asked for.
+        let read = crate::os::fds::receive(self.channel.as_fd(), &mut place);
+        debug_assert!(matches!(read, Ok((2, None))));
+        Order::place(place)
+    }
+
     /// The next thing told. Cancel safe.
     pub(crate) async fn next(&mut self) -> Told {
         loop {
@@ -91,7 +100,7 @@ impl Control {
                     });
                     match read {
                         Ok((1.., socket)) => match Order::from_byte(byte[0]) {
-                            Some(Order::Adopt) => return Told::Adopt(socket),
+                            Some(Order::Adopt) => return Told::Adopt(self.place(), socket),
                             Some(order) => return Told::Order(order),
                             None => {}
                         },

@@ -3,6 +3,7 @@
 mod accept;
 mod code;
 mod control;
+mod dispatch;
 mod gate;
 
 use std::io;
@@ -10,9 +11,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::app::{BootError, Ends, Host};
+use crate::app::{BootError, Host};
 use crate::channel::{Order, Report, WorkerContext};
-use crate::config::Config;
+use crate::config::{Config, Spoken};
 use crate::drain::Departure;
 use crate::error::Exit;
 use crate::heartbeat::Heartbeat;
@@ -22,11 +23,11 @@ use crate::listener::Listener;
 use crate::log::{AccessSink, flush_access};
 use crate::os::epoll::{Before, Epoll};
 use crate::os::timer::Timer;
-use crate::proto::{HttpService, Stream};
-use accept::{Acceptor, Take};
+use accept::Acceptor;
 use code::Code;
 use control::{Control, Told};
-use gate::{Gate, Permit, Queue, Spare};
+use dispatch::{Dispatcher, Services};
+use gate::{Gate, Queue};
 
 /// How often the heartbeat file is touched; more often where `--timeout` is short.
 const BEAT: Duration = Duration::from_secs(1);
@@ -156,7 +157,9 @@ async fn serve<H: Host>(mut context: WorkerContext, host: Rc<H>, epoll: Option<E
 /// A worker that serves.
 struct Worker<H: Host> {
     host: Rc<H>,
-    service: Rc<HttpService<H::App>>,
+    services: Rc<Services<H>>,
+    /// At each of the configuration's listeners.
+    spoken: Vec<Rc<Spoken>>,
     gate: Rc<Gate>,
     /// The runtime's, where it could be found.
     epoll: Option<Epoll>,
@@ -212,6 +215,7 @@ impl<H: Host> Worker<H> {
         let WorkerContext {
             config,
             listeners,
+            spoken,
             channel,
             heartbeat,
             row,
@@ -227,12 +231,13 @@ impl<H: Host> Worker<H> {
             None => None,
         };
         let gate = Gate::new(config.worker_connections, row);
-        let service = HttpService::new(app, &config, access.clone(), row);
-        let connections = service.connections_shared();
+        let services = Services::new(&host, app, &config, access.clone(), row);
+        let connections = Rc::clone(&services.connections);
         last_words::tell_by(Box::new(move |out| connections.tell(out)));
         let worker = Self {
             host,
-            service,
+            services,
+            spoken,
             gate,
             epoll,
             control,
@@ -244,7 +249,7 @@ impl<H: Host> Worker<H> {
         };
         worker.beat(heartbeat, config.timeout)?;
         worker.sweep()?;
-        worker.host.spawn(worker.service.send_late());
+        worker.host.spawn(worker.services.http.send_late());
         for listener in listeners {
             worker.accept_from(listener)?;
         }
@@ -266,7 +271,7 @@ impl<H: Host> Worker<H> {
                 self.host.leaving(Instant::now() + within);
                 // The acceptors wake up and take what waits in the kernel's queue before connections are told.
                 tokio::task::yield_now().await;
-                self.service.connections().drain(Instant::now(), departure);
+                self.services.connections.drain(Instant::now(), departure);
                 self.finish(within).await;
             }
         }
@@ -275,22 +280,27 @@ impl<H: Host> Worker<H> {
 
     /// Starts to accept from a socket.
     fn accept_from(&self, listener: Listener) -> io::Result<()> {
+        let spoken = Rc::clone(listener.spoken());
         let gate = Rc::clone(&self.gate);
         let patience = self.told.config.overload_timeout;
         let acceptor = Acceptor::new(listener, self.epoll, self.host.bell(), gate, patience)?;
-        let to = To {
-            host: Rc::clone(&self.host),
-            service: Rc::clone(&self.service),
+        let to = Dispatcher {
+            services: Rc::clone(&self.services),
+            spoken,
         };
         self.host.spawn(acceptor.run(to));
         Ok(())
     }
 
     /// A neighbour leaves, or has died: its socket is this worker's too.
-    fn adopt(&self, socket: Option<OwnedFd>) {
+    fn adopt(&self, place: u16, socket: Option<OwnedFd>) {
+        let spoken = self.spoken.get(usize::from(place));
         let adopted = socket
             .ok_or_else(|| io::Error::other("no descriptor is free for it"))
-            .and_then(Listener::adopted)
+            .and_then(|socket| match spoken {
+                Some(spoken) => Listener::adopted(socket, Rc::clone(spoken)),
+                None => Err(io::Error::other("it is of no listener that is known")),
+            })
             .and_then(|listener| self.accept_from(listener));
         match adopted {
             Ok(()) => self.control.report(Report::Adopted),
@@ -303,8 +313,8 @@ impl<H: Host> Worker<H> {
 
     /// Obeys until an order, a signal, the request limit or the master's death ends it.
     async fn until_told_to_leave(&mut self) -> Leaving {
-        let service = Rc::clone(&self.service);
-        let mut recycle = std::pin::pin!(service.recycle());
+        let http = Rc::clone(&self.services.http);
+        let mut recycle = std::pin::pin!(http.recycle());
         let mut spent = false;
         loop {
             let told = tokio::select! {
@@ -345,11 +355,11 @@ impl<H: Host> Worker<H> {
                 ))
             }
             Told::Order(Order::Announce) => {
-                self.service.connections().announce();
+                self.services.connections.announce();
                 None
             }
-            Told::Adopt(socket) => {
-                self.adopt(socket);
+            Told::Adopt(place, socket) => {
+                self.adopt(place, socket);
                 None
             }
             // Told otherwise.
@@ -405,11 +415,11 @@ impl<H: Host> Worker<H> {
             let told = tokio::select! {
                 () = &mut all_done => return,
                 () = self.deadline.after(left) => {
-                    self.service.connections().abort_all();
+                    self.services.connections.abort_all();
                     return;
                 }
                 () = self.last_sweeps.after(LAST_SWEEPS) => {
-                    self.service.connections().sweep(Instant::now());
+                    self.services.connections.sweep(Instant::now());
                     continue;
                 }
                 told = self.control.next() => told,
@@ -423,7 +433,7 @@ impl<H: Host> Worker<H> {
                 Told::Orphaned => until = Instant::now() + within.min(ORPHAN_GRACE),
                 Told::Order(Order::Drain | Order::Retire | Order::Announce | Order::Adopt)
                 | Told::Signal(Order::Drain | Order::Retire | Order::Announce | Order::Adopt)
-                | Told::Adopt(_)
+                | Told::Adopt(..)
                 | Told::Call
                 | Told::Nothing(_) => {}
             }
@@ -474,44 +484,16 @@ impl<H: Host> Worker<H> {
 
     /// Ends connections that are past a deadline; a worker without connections sleeps.
     fn sweep(&self) -> io::Result<()> {
-        let service = Rc::clone(&self.service);
+        let connections = Rc::clone(&self.services.connections);
         let gate = Rc::clone(&self.gate);
         let timer = Timer::new()?;
         self.host.spawn(async move {
             loop {
                 gate.any().await;
-                service.connections().sweep(Instant::now());
+                connections.sweep(Instant::now());
                 timer.after(SWEEP).await;
             }
         });
         Ok(())
-    }
-}
-
-/// Where accepted connections go: a task each.
-struct To<H: Host> {
-    host: Rc<H>,
-    service: Rc<HttpService<H::App>>,
-}
-
-impl<H: Host> Take for To<H> {
-    fn take(&self, stream: Stream, ends: Ends, permit: Permit) {
-        let connection = self.service.serve(stream, ends);
-        self.host.spawn(async move {
-            connection.await;
-            drop(permit);
-        });
-    }
-
-    fn refuse(&self, stream: Stream, ends: Ends, spare: Spare) {
-        let connection = self.service.refuse(stream, ends);
-        self.host.spawn(async move {
-            connection.await;
-            drop(spare);
-        });
-    }
-
-    fn shed(&self, most: usize, now: Instant) -> usize {
-        self.service.connections().shed(most, now)
     }
 }

@@ -10,6 +10,7 @@ mod access_log;
 mod asgi;
 mod asgi_bad_apps;
 mod asgi_loop;
+mod binds;
 mod boot;
 mod chaos;
 mod colours;

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::voice::{Ear, READY, Word, inheritable};
 use super::{Command, FDS, PARENT};
-use crate::config::Bind;
+use crate::config::Address;
 use crate::error::Exit;
 use crate::hooks::Outcome;
 use crate::listener::Bound;
@@ -39,13 +39,13 @@ impl<'a> Sockets<'a> {
         let mut fds = Vec::new();
         for bound in bound {
             for fd in bound.fds() {
-                let number = match bound.bind() {
-                    Bind::Fd(_) if of_manager => RawFd::try_from(fds.len())
+                let number = match bound.address() {
+                    Address::Fd(_) if of_manager => RawFd::try_from(fds.len())
                         .ok()
                         .map(|index| LISTEN_FDS_START.saturating_add(index)),
                     // It may have another one since a reload.
-                    Bind::Fd(number) => Some(*number),
-                    Bind::Tcp { .. } | Bind::Unix(_) | Bind::Abstract(_) => None,
+                    Address::Fd(number) => Some(*number),
+                    Address::Tcp { .. } | Address::Unix(_) | Address::Abstract(_) => None,
                 };
                 fds.push((fd, number));
             }

@@ -240,7 +240,7 @@ impl Master {
     fn start_new_master(&mut self) {
         // Of a reload under way, what is not the current edition's: the new master reads that configuration.
         let known = |bound: &&Bound| {
-            let same = |other: &Bound| other.url() == bound.url();
+            let same = |other: &Bound| other.name() == bound.name();
             !self.current.bound.iter().any(same)
         };
         let coming = self.coming.iter().flat_map(|coming| &coming.bound);

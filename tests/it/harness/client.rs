@@ -21,18 +21,27 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// As the `Listening at` line writes it.
+    /// As the `Listening at` line writes it, whatever is spoken there.
     #[track_caller]
     pub(crate) fn of_url(url: &str) -> Self {
+        let schemes = ["http", "https", "uwsgi", "tcp"];
+        let (scheme, place) = url.split_once(':').expect("a scheme");
+        let place = match scheme {
+            "tcp" => place.rsplit_once('=').expect("a service").0,
+            _ => place,
+        };
+        let url = if schemes.contains(&scheme) {
+            place.strip_prefix("//").unwrap_or(place)
+        } else {
+            url
+        };
         if let Some(name) = url.strip_prefix("unix:@") {
             Self::Abstract(name.to_owned())
         } else if let Some(path) = url.strip_prefix("unix:") {
             Self::Unix(path.into())
         } else {
-            let address = url
-                .strip_prefix("http://")
-                .and_then(|rest| rest.parse().ok());
-            Self::Tcp(address.unwrap_or_else(|| panic!("{url:?} is no address")))
+            let address = url.parse();
+            Self::Tcp(address.unwrap_or_else(|_| panic!("{url:?} is no address")))
         }
     }
 }
