@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{Outcome, Program, Sources, outcome};
+use crate::config::{Address, Bind, Speaks};
 
 /// The subcommand's name; a module of this name has to be served as `uwsgi:application`.
 const NAME: &str = "uwsgi";
@@ -32,17 +33,6 @@ pub(crate) struct Ask {
     pub(crate) modifier1: u8,
     /// The longest silence of the server's.
     pub(crate) timeout: Duration,
-}
-
-/// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
-    /// `HOST:PORT`.
-    Tcp(String, u16),
-    /// `unix:PATH`.
-    Unix(PathBuf),
-    /// `unix:@NAME`, without the `@`.
-    Abstract(String),
 }
 
 /// The body of a request.
@@ -109,29 +99,16 @@ fn target(word: &str) -> Result<String, String> {
     Ok(word.to_owned())
 }
 
+/// An address as a bind has it, that can be connected to.
 fn address(word: &str) -> Result<Address, String> {
-    let rest = word.strip_prefix("uwsgi://").unwrap_or(word);
-    let rest = rest.strip_prefix("uwsgi:").unwrap_or(rest);
-    if let Some(path) = rest.strip_prefix("unix:") {
-        return match path.strip_prefix('@') {
-            Some("") => Err(String::from("names no socket")),
-            Some(name) => Ok(Address::Abstract(name.to_owned())),
-            None if path.is_empty() => Err(String::from("names no socket")),
-            None => Ok(Address::Unix(PathBuf::from(path))),
-        };
+    let bind: Bind = word.parse()?;
+    if bind.tls.is_some() || matches!(bind.speaks, Some(Speaks::Http | Speaks::Tcp(_))) {
+        return Err(String::from("is not one where uwsgi is spoken"));
     }
-    let (host, port) = rest
-        .rsplit_once(':')
-        .ok_or("must be HOST:PORT, unix:PATH or unix:@NAME")?;
-    let port = port
-        .parse()
-        .map_err(|_| format!("{port:?} is no port; it is a number from 0 to 65535"))?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    let host = if host.is_empty() { "127.0.0.1" } else { host };
-    Ok(Address::Tcp(host.to_owned(), port))
+    if matches!(bind.address, Address::Fd(_)) {
+        return Err(String::from("is nothing to connect to"));
+    }
+    Ok(bind.address)
 }
 
 fn field(word: &str) -> Result<(String, String), String> {
@@ -283,7 +260,10 @@ mod tests {
         ]);
         let text = |text: &str| text.to_owned();
         let expected = Ask {
-            address: Address::Tcp(text("127.0.0.1"), 8000),
+            address: Address::Tcp {
+                host: text("0.0.0.0"),
+                port: 8000,
+            },
             method: text("POST"),
             target: text("/a?b"),
             fields: vec![(text("X-A"), text("b: c"))],
@@ -297,15 +277,18 @@ mod tests {
 
     #[test]
     fn addresses_are_those_of_a_bind() {
-        let tcp = |host: &str, port| Ok(Address::Tcp(host.to_owned(), port));
-        assert_eq!(address("localhost:1"), tcp("localhost", 1));
-        assert_eq!(address("uwsgi://[::1]:1"), tcp("::1", 1));
-        assert_eq!(address("unix:a"), Ok(Address::Unix(PathBuf::from("a"))));
-        assert_eq!(
-            address("uwsgi:unix:/a"),
-            Ok(Address::Unix(PathBuf::from("/a")))
-        );
-        assert_eq!(address("unix:@a"), Ok(Address::Abstract("a".to_owned())));
+        for (word, expected) in [
+            ("localhost:1", "localhost:1"),
+            ("uwsgi://[::1]:1", "[::1]:1"),
+            ("unix:a", "unix:a"),
+            ("uwsgi:unix:/a", "unix:/a"),
+            ("unix:@a", "unix:@a"),
+        ] {
+            assert_eq!(address(word), expected.parse());
+        }
+        for word in ["http://a:1", "https://a:1", "tcp://a:1=b", "fd://3"] {
+            assert!(address(word).is_err(), "{word}");
+        }
     }
 
     #[test]
@@ -313,7 +296,7 @@ mod tests {
         for words in [
             &["uwsgi"][..],
             &["uwsgi", "get"],
-            &["uwsgi", "get", "localhost", "/"],
+            &["uwsgi", "get", "fd://3", "/"],
             &["uwsgi", "get", "localhost:x", "/"],
             &["uwsgi", "get", "unix:", "/"],
             &["uwsgi", "get", ":1", "a"],

@@ -83,8 +83,7 @@ impl Check<'_> {
             let spoken = bind.spoken(config);
             let missing = match spoken.speaks {
                 _ if spoken.tls.is_some() => "TLS is not served",
-                Speaks::Http => continue,
-                Speaks::Uwsgi => "the uwsgi protocol is not served",
+                Speaks::Http | Speaks::Uwsgi => continue,
                 Speaks::Tcp(_) => "there is no such service",
             };
             problems.push(format!("{:?}: {missing}", bind.to_string()));

@@ -153,8 +153,6 @@ const PASTE: &str =
 const HTTP_PARSER: &str = "does nothing: there is one HTTP parser";
 const STRICT: &str = "does nothing: requests are read strictly by RFC 9112";
 const PROXY: &str = "is not here yet: the PROXY protocol is not read; use X-Forwarded headers and --forwarded-allow-ips";
-const UWSGI: &str =
-    "is not here yet: the uwsgi protocol is not served; let the proxy speak HTTP";
 const TLS: &str = "is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips";
 const HTTP2: &str = "is not here yet: HTTP/2 is not served; let a proxy speak it to clients";
 const SYSLOG: &str = "is not here yet: log to standard error (--error-logfile -) and let the system's log collect it";

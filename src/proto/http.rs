@@ -253,6 +253,17 @@ impl<A: App> HttpService<A> {
         self.connect(stream, ends, Manner::Http, true)
     }
 
+    /// The same for a front end that speaks uwsgi.
+    ///
+    /// *Cancel safety*: as [`serve`](Self::serve).
+    pub(crate) fn refuse_uwsgi(
+        self: &Rc<Self>,
+        stream: Stream,
+        ends: Ends,
+    ) -> impl Future<Output = ()> + 'static {
+        self.connect(stream, ends, Manner::Uwsgi, true)
+    }
+
     fn connect(
         self: &Rc<Self>,
         stream: Stream,

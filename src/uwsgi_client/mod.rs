@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::cli::uwsgi::{Address, Ask, Data};
+use crate::cli::uwsgi::{Ask, Data};
+use crate::config::Address;
 use crate::error::{Exit, chain};
 use answer::Answer;
 
@@ -159,12 +160,14 @@ impl Stream {
     /// Connects, and does not block from then on.
     fn connect(address: &Address, timeout: Duration) -> io::Result<Self> {
         let stream = match address {
-            Address::Tcp(host, port) => Self::Tcp(tcp(host, *port, timeout)?),
+            Address::Tcp { host, port } => Self::Tcp(tcp(host, *port, timeout)?),
             Address::Unix(path) => Self::Unix(UnixStream::connect(path)?),
             Address::Abstract(name) => {
                 let name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
                 Self::Unix(UnixStream::connect_addr(&name)?)
             }
+            // The command line has refused it.
+            Address::Fd(_) => return Err(ErrorKind::Unsupported.into()),
         };
         match &stream {
             Self::Tcp(stream) => stream.set_nonblocking(true)?,

@@ -113,11 +113,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cli::uwsgi::{Address, Data};
+    use crate::cli::uwsgi::Data;
+    use crate::config::Address;
 
     fn ask() -> Ask {
         Ask {
-            address: Address::Abstract(String::new()),
+            address: Address::Abstract(Vec::new()),
             method: String::from("POST"),
             target: String::from("/a%20b?c=d"),
             fields: Vec::new(),

@@ -53,8 +53,15 @@ impl<H: Host> Take for Dispatcher<H> {
                     drop(permit);
                 });
             }
+            Speaks::Uwsgi => {
+                let connection = services.http.serve_uwsgi(stream, ends);
+                services.host.spawn(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
             // The configuration has refused them.
-            Speaks::Uwsgi | Speaks::Tcp(_) => drop((stream, permit)),
+            Speaks::Tcp(_) => drop((stream, permit)),
         }
     }
 
@@ -68,8 +75,15 @@ impl<H: Host> Take for Dispatcher<H> {
                     drop(spare);
                 });
             }
+            Speaks::Uwsgi => {
+                let connection = services.http.refuse_uwsgi(stream, ends);
+                services.host.spawn(async move {
+                    connection.await;
+                    drop(spare);
+                });
+            }
             // Nothing can be said in a protocol that is not known: the connection ends.
-            Speaks::Uwsgi | Speaks::Tcp(_) => drop((stream, spare)),
+            Speaks::Tcp(_) => drop((stream, spare)),
         }
     }
 

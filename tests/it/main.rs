@@ -42,5 +42,6 @@ mod stacks;
 mod survive;
 mod threads;
 mod upgrade;
+mod uwsgi;
 mod websocket;
 mod wsgi_bad_apps;
