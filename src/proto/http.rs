@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) forwarded: Forwarded,
     /// Who may speak uwsgi.
     fronts: AllowList,
+    /// Connections are kept after an answer.
+    keeps: bool,
     pub(crate) connections: Rc<Connections>,
     pub(crate) access: Option<Rc<AccessLog>>,
     /// Where the worker says whether requests are welcome.
@@ -160,7 +162,8 @@ impl<A: App> HttpService<A> {
         // No timer: the sweep keeps the deadlines. No pipeline_flush: it holds answers back while the next request is
         // incomplete, and lets a response body grow without end in memory. One flat buffer: cheaper than writev.
         builder.half_close(true).writev(false);
-        builder.keep_alive(!settings.timeouts.keepalive.is_zero());
+        let keeps = !settings.timeouts.keepalive.is_zero();
+        builder.keep_alive(keeps);
         // The guard refuses first, always.
         let largest = settings
             .rules
@@ -186,6 +189,7 @@ impl<A: App> HttpService<A> {
             rules: settings.rules,
             forwarded: settings.forwarded,
             fronts: settings.fronts,
+            keeps,
             row,
             answered: Cell::new(0),
             enough,
@@ -276,7 +280,10 @@ impl<A: App> HttpService<A> {
         let trusted = self.shared.forwarded.trusts(&ends.peer);
         let front = match manner {
             Manner::Http => None,
-            Manner::Uwsgi => Some(Front::new(self.shared.welcomes(&ends.peer))),
+            Manner::Uwsgi => Some(Front::new(
+                self.shared.welcomes(&ends.peer),
+                self.shared.keeps,
+            )),
         };
         let entry = self.shared.connections.enter(ends, refused);
         let shared = Rc::clone(&self.shared);

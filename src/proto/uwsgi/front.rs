@@ -17,6 +17,8 @@ const KEEP: usize = 4096;
 pub(crate) struct Front {
     /// The peer may speak uwsgi (`uwsgi_allow_ips`).
     welcome: bool,
+    /// Connections are kept at all (`keepalive`).
+    keeps: bool,
     /// Bytes that are not handed on yet: part of a packet, what follows the request being served.
     held: Vec<u8>,
     /// So much of the body being received is still to be handed on.
@@ -40,9 +42,10 @@ pub(crate) struct Told {
 }
 
 impl Front {
-    pub(crate) fn new(welcome: bool) -> Self {
+    pub(crate) fn new(welcome: bool, keeps: bool) -> Self {
         Self {
             welcome,
+            keeps,
             held: Vec::new(),
             left: 0,
             aside: None,
@@ -92,7 +95,7 @@ impl Front {
         };
         self.held.drain(..length);
         self.tidy();
-        self.keep = request.aside.keep;
+        self.keep = self.keeps && request.aside.keep;
         self.aside = Some(request.aside);
         Ok(Some(request.head))
     }
