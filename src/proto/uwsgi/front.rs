@@ -127,7 +127,7 @@ impl Front {
     }
 
     /// The front end wants to keep the connection after the request being served.
-    pub(crate) const fn keeps(&self) -> bool {
+    pub(crate) const fn is_kept(&self) -> bool {
         self.keep
     }
 

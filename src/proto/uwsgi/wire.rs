@@ -96,6 +96,7 @@ impl Wire {
     }
 
     /// What the front end says of the request being served, whose head it completes; once.
+    #[inline]
     pub(in crate::proto) fn told(&self, parts: &mut request::Parts) -> Option<Told> {
         let front = self.front.as_ref()?;
         front.borrow_mut().tell(parts, self.watch().ends())
@@ -103,10 +104,11 @@ impl Wire {
 
     /// Makes an answer one that a front end understands: in no transfer coding, which front ends pass on as it is, and
     /// with a word on whether the connection is kept. `delimited` if the answer tells its own length.
+    #[inline]
     pub(in crate::proto) fn speak_uwsgi(&self, parts: &mut response::Parts, delimited: bool) {
         let Some(front) = &self.front else { return };
         parts.version = Version::HTTP_10;
-        let connection = if delimited && front.borrow().keeps() {
+        let connection = if delimited && front.borrow().is_kept() {
             HeaderValue::from_static("keep-alive")
         } else {
             HeaderValue::from_static("close")

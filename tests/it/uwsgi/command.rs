@@ -41,7 +41,7 @@ fn sends_what_it_is_told() {
     let socket = rgun.directory().join("s");
     let file = rgun.write("body", &"x".repeat(200_000));
     let address = format!("uwsgi:unix:{}", socket.display());
-    let server = rgun.bind(&address).start();
+    let _server = rgun.bind(&address).start();
     let said = uwsgi(
         0,
         &[
