@@ -248,11 +248,14 @@ pub(crate) fn leave_on_term() {
 
 /// Whether this process does not serve.
 fn only_looks() -> bool {
-    let flags = ["--check-config", "--print-config"];
-    let mut words = std::env::args_os().skip(1);
-    words.next().is_some_and(|word| {
-        word == "upgrade" || word == "uwsgi" || flags.iter().any(|flag| word == *flag)
-    }) || words.any(|word| flags.iter().any(|flag| word == *flag))
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let word = |at: usize| words.get(at).and_then(|word| word.to_str());
+    let subcommand =
+        word(0).is_some_and(|first| first == "upgrade" || cli::uwsgi::is_named(first, word(1)));
+    subcommand
+        || words
+            .iter()
+            .any(|word| word == "--check-config" || word == "--print-config")
 }
 
 /// The subcommand that the command line names, if it names one.

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::{Outcome, Program, Sources, outcome};
 use crate::config::{Address, Bind, Speaks};
 
-/// The subcommand's name; a module of this name has to be served as `uwsgi:application`.
+/// The subcommand's name.
 const NAME: &str = "uwsgi";
 
 /// The most bytes of a packet's variables.
@@ -46,13 +46,19 @@ pub(crate) enum Data {
     Input,
 }
 
+/// Whether a command line that begins with these words is this subcommand. With flags behind its name, or nothing, it is a
+/// module of that name that is to be served.
+pub(crate) fn is_named(first: &str, second: Option<&str>) -> bool {
+    let request = |word: &str| !word.starts_with('-') || matches!(word, "-h" | "--help");
+    first == NAME && second.is_some_and(request)
+}
+
 /// What the command line asks for, if it is this subcommand.
 pub(crate) fn asked(program: &Program, sources: &Sources) -> Option<Result<Ask, Outcome>> {
     let mut words = sources.argv.iter().skip(1);
-    words
-        .next()
-        .is_some_and(|word| word == NAME)
-        .then(|| parse(program, words.cloned()))
+    let first = words.next()?;
+    let second = words.clone().next().map(String::as_str);
+    is_named(first, second).then(|| parse(program, words.cloned()))
 }
 
 fn parse(program: &Program, words: impl Iterator<Item = String>) -> Result<Ask, Outcome> {
@@ -246,6 +252,9 @@ mod tests {
     fn the_first_word_decides() {
         assert!(ask(&[]).is_none());
         assert!(ask(&["uwsgi:application"]).is_none());
+        // A module of that name, as Gunicorn would serve it.
+        assert!(ask(&["uwsgi"]).is_none());
+        assert!(ask(&["uwsgi", "-w", "2"]).is_none());
         let asked = ask(&[
             "uwsgi",
             "post",
@@ -294,8 +303,7 @@ mod tests {
     #[test]
     fn a_command_line_that_cannot_be_read_is_usage() {
         for words in [
-            &["uwsgi"][..],
-            &["uwsgi", "get"],
+            &["uwsgi", "get"][..],
             &["uwsgi", "get", "fd://3", "/"],
             &["uwsgi", "get", "localhost:x", "/"],
             &["uwsgi", "get", "unix:", "/"],

@@ -85,7 +85,7 @@ fn tells_by_its_exit_code_what_came_of_it() {
     let server = builtin("hello").start();
     let said = uwsgi(22, &["get", &place(&server), "/", "--modifier1", "5"]);
     assert!(said.starts_with("HTTP/1.1 501 "), "{said}");
-    assert_eq!(uwsgi(2, &["get"]), "");
+    assert_eq!(uwsgi(2, &["get", "nowhere"]), "");
     assert!(uwsgi(0, &["--help"]).contains("Exit codes:"));
     let nobody = format!("127.0.0.1:{}", free_port());
     let refused = command(&["get", &nobody, "/"]);

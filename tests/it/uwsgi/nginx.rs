@@ -124,7 +124,7 @@ fn answers_of_every_kind_come_back_whole() {
 fn a_browser_that_keeps_its_connection_is_served_at_once() {
     // nginx passes the client's Connection field on, and closes ours after each answer all the same.
     let server = start(front("sync").args(["--keep-alive", "60"]));
-    let nginx = Nginx::uwsgi(&server.address(), "");
+    let nginx = Nginx::uwsgi(&server.address(), "uwsgi_socket_keepalive on;");
     let mut client = nginx.connect();
     for _ in 0..20 {
         client.send("GET /digest HTTP/1.1\r\nHost: test\r\nConnection: keep-alive\r\n\r\n");
