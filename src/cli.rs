@@ -239,7 +239,7 @@ fn given(matches: &ArgMatches) -> Given {
         let words = match setting.form {
             Form::Switch if switched(setting.name) => vec!["true".to_owned()],
             Form::Switch => Vec::new(),
-            Form::One | Form::Many => words(setting.name),
+            Form::One | Form::Optional | Form::Many => words(setting.name),
         };
         if !words.is_empty() {
             given.settings.push((index, Raw::Words(words)));
@@ -249,10 +249,10 @@ fn given(matches: &ArgMatches) -> Given {
         let value = match foreign.takes {
             Takes::Nothing if switched(foreign.name) => Item::Bool(true),
             Takes::Nothing => continue,
-            Takes::Value | Takes::Optional if matches.value_source(foreign.name).is_none() => {
+            Takes::Value if matches.value_source(foreign.name).is_none() => {
                 continue;
             }
-            Takes::Value | Takes::Optional => match words(foreign.name).pop() {
+            Takes::Value => match words(foreign.name).pop() {
                 Some(word) => Item::Text(word),
                 None => Item::Bool(true),
             },
@@ -319,7 +319,6 @@ pub(crate) fn command(program: &Program) -> Command {
         command = command.arg(match foreign.takes {
             Takes::Nothing => arg.action(ArgAction::SetTrue),
             Takes::Value => arg.action(ArgAction::Append),
-            Takes::Optional => arg.action(ArgAction::Append).num_args(0..=1),
         });
     }
     command
@@ -346,6 +345,10 @@ fn documented(arg: Arg, setting: &Setting) -> Arg {
     match setting.form {
         Form::Switch => arg.action(ArgAction::SetTrue),
         Form::One => arg.action(ArgAction::Set).allow_negative_numbers(true),
+        Form::Optional => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .default_missing_value("true"),
         Form::Many => arg.action(ArgAction::Append),
     }
 }

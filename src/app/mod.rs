@@ -34,10 +34,13 @@ pub(crate) use line::{Client, Connection, Forsaken};
 /// The two ends of a connection.
 #[derive(Clone, Debug)]
 pub struct Ends {
-    /// The client's address, as the socket has it (a proxy's, where there is one).
+    /// The client's address, as a PROXY header tells it or the socket has it (a proxy's, where there is one that tells
+    /// nothing).
     pub peer: Address,
     /// The address of ours that the client connected to.
     pub local: Address,
+    /// What else a PROXY header tells.
+    pub proxied: Option<Box<Proxied>>,
     /// Tells when the connection's worker is about to leave.
     pub(crate) drain: Drain,
 }
@@ -49,9 +52,28 @@ impl Ends {
         Self {
             peer,
             local,
+            proxied: None,
             drain: Drain::default(),
         }
     }
+
+    /// Who is at the other end of the socket: the proxy, where the client's address is its word.
+    #[must_use]
+    pub fn neighbour(&self) -> &Address {
+        match &self.proxied {
+            Some(proxied) => &proxied.proxy,
+            None => &self.peer,
+        }
+    }
+}
+
+/// What a PROXY header tells, and who told it (`--proxy-protocol`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxied {
+    /// The proxy's address, as the socket has it.
+    pub proxy: Address,
+    /// The address of the proxy's that the client connected to.
+    pub server: SocketAddr,
 }
 
 /// One end of a connection.
@@ -79,7 +101,7 @@ pub struct Origin {
     pub ends: Arc<Ends>,
     /// `https` only where a trusted proxy said so (`--forwarded-allow-ips`, `secure_scheme_headers`).
     pub scheme: Scheme,
-    /// The peer is one of `--forwarded-allow-ips` (unix peers always are): its forwarded headers may be believed.
+    /// The neighbour is one of `--forwarded-allow-ips` (unix peers always are): its forwarded headers may be believed.
     pub trusted: bool,
     /// What a front end said beside the request, where it speaks uwsgi.
     pub gateway: Option<Arc<Gateway>>,

@@ -230,7 +230,7 @@ impl Bind {
     /// What is spoken there under `config`.
     #[must_use]
     pub fn spoken(&self, config: &Config) -> Spoken {
-        let proxy = self.proxy.unwrap_or_default();
+        let proxy = self.proxy.unwrap_or(config.proxy_protocol);
         match &self.speaks {
             Some(speaks) => Spoken {
                 proxy,

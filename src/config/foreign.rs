@@ -12,8 +12,6 @@ pub(crate) enum Takes {
     Nothing,
     /// Always.
     Value,
-    /// It may.
-    Optional,
 }
 
 /// What becomes of a setting that is not here.
@@ -152,7 +150,6 @@ const PASTE: &str =
     "is not here: PasteDeploy files are not read; name a callable, such as MODULE:CALLABLE";
 const HTTP_PARSER: &str = "does nothing: there is one HTTP parser";
 const STRICT: &str = "does nothing: requests are read strictly by RFC 9112";
-const PROXY: &str = "is not here yet: the PROXY protocol is not read; use X-Forwarded headers and --forwarded-allow-ips";
 const TLS: &str = "is not here yet: TLS is not served; end it at a proxy and name that in --forwarded-allow-ips";
 const HTTP2: &str = "is not here yet: HTTP/2 is not served; let a proxy speak it to clients";
 const SYSLOG: &str = "is not here yet: log to standard error (--error-logfile -) and let the system's log collect it";
@@ -201,23 +198,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         Takes::Value,
         "[]",
         PASTE,
-    ),
-    but(
-        Verdict::Refused,
-        noted(
-            "proxy_protocol",
-            &["--proxy-protocol"],
-            Takes::Optional,
-            "\"off\"",
-            PROXY,
-        ),
-    ),
-    noted(
-        "proxy_allow_ips",
-        &["--proxy-allow-from"],
-        Takes::Value,
-        "\"127.0.0.1,::1\"",
-        PROXY,
     ),
     noted(
         "permit_obsolete_folding",
@@ -516,8 +496,6 @@ mod tests {
         }
         for (name, value) in [
             ("certfile", text("")),
-            ("proxy_protocol", Item::Bool(false)),
-            ("proxy_protocol", text("OFF")),
             ("spew", text("False")),
             ("syslog", Item::Bool(false)),
             ("http_protocols", Item::List(vec![text("h1")])),
@@ -533,7 +511,6 @@ mod tests {
         for (name, value) in [
             ("certfile", text("cert.pem")),
             ("cert_reqs", Item::Number("2".to_owned())),
-            ("proxy_protocol", Item::Bool(true)),
             ("http_protocols", text("h2")),
             ("http2_cleartext", text("prior-knowledge")),
             ("dirty_apps", Item::List(vec![text("a:B")])),

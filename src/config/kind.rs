@@ -15,6 +15,8 @@ pub enum Form {
     Switch,
     /// With one value; the last one counts.
     One,
+    /// Likewise; without a value it is `true`.
+    Optional,
     /// With a value, repeated.
     Many,
 }
@@ -391,6 +393,32 @@ where
 
     fn show(value: &T) -> String {
         quoted(&value.to_string())
+    }
+}
+
+/// Such a type whose word may be left out: `true` is one of its words.
+pub(crate) struct Mode<T>(PhantomData<T>);
+
+impl<T> Kind for Mode<T>
+where
+    T: std::str::FromStr<Err = String> + Display,
+{
+    type Value = T;
+    const FORM: Form = Form::Optional;
+
+    fn parse(word: &str) -> Result<T, String> {
+        word.parse()
+    }
+
+    fn show(value: &T) -> String {
+        quoted(&value.to_string())
+    }
+
+    fn read(raw: &Raw) -> Result<T, String> {
+        if let Raw::Item(Item::Bool(switch)) = raw {
+            return Self::parse(&switch.to_string());
+        }
+        <Word<T> as Kind>::read(raw)
     }
 }
 

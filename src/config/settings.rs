@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::Address;
-use super::bind::{Bind, Protocol};
+use super::bind::{Bind, Protocol, ProxyProtocol};
 use super::declare::{Reload, Setting, settings};
 use super::kind::{
-    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, UrlPath,
-    Whole, Word, Workers,
+    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Mode, Seconds, Switch, Text,
+    UrlPath, Whole, Word, Workers,
 };
 use super::list::{Listening, Many, Maybe, Networks, Pairs};
 use super::value::{
@@ -289,6 +289,20 @@ settings! {
     }
 
     section "Proxies" {
+        /// Whether connections may begin with a PROXY header that tells the client's address: off, v1, v2, or auto for either.
+        ///
+        /// For binds that do not say it (`proxy`); without a MODE it is auto. The address becomes the request's peer; whether
+        /// its forwarded headers are believed still goes by the proxy's own. What begins otherwise is served as it is, but
+        /// connections of TCP services must have a header.
+        proxy_protocol: ProxyProtocol as Mode<ProxyProtocol> = ProxyProtocol::Off,
+            ["--proxy-protocol"] MODE, on_reload NewWorkers;
+
+        /// Who may send PROXY headers: addresses and networks, comma separated; * is everybody.
+        ///
+        /// Peers of unix sockets always may. A header of somebody else ends the connection.
+        proxy_allow_ips: AllowList as Networks = AllowList::localhost(),
+            ["--proxy-allow-from", "--proxy-allow-ips"] NETWORKS, on_reload NewWorkers;
+
         /// Whose X-Forwarded-Proto and the like are believed: addresses and networks, comma separated; * is everybody.
         ///
         /// Peers of unix sockets always are. Without it: `$FORWARDED_ALLOW_IPS`, or this machine.

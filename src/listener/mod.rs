@@ -418,6 +418,17 @@ impl Bound {
         }
     }
 
+    /// The same at the end of a master beside which another one may serve the path: it stays as long as somebody listens
+    /// there. So of two that leave at the same time, which both have closed their sockets before they look, the last one
+    /// removes it.
+    pub(crate) fn remove_deserted_path(&self) {
+        if let Address::Unix(path) = &self.site.address
+            && open::is_deserted(path)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     /// Whether these sockets serve `site`, given that their owner was a master with other settings.
     fn serves(address: &SockAddr, site: &Address) -> bool {
         match site {

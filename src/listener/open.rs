@@ -84,9 +84,7 @@ pub(super) fn open_unix(
             return Err(BindError::NotASocket(path.to_path_buf()));
         }
         // Somebody answers: it is live, and not ours to take away. Nobody: left by a server that was killed.
-        let probe = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(impossible)?;
-        probe.set_nonblocking(true).map_err(impossible)?;
-        match probe.connect(&address) {
+        match knock(&address) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path).map_err(impossible)?;
             }
@@ -127,6 +125,24 @@ pub(super) fn open_unix(
         return Err(impossible(error));
     }
     Ok(bound)
+}
+
+/// Tries whether somebody listens at a unix socket's address, without waiting; who does accepts a connection that has ended.
+fn knock(address: &SockAddr) -> io::Result<()> {
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    probe.connect(address)
+}
+
+/// Whether `path` is a unix socket that nobody listens at any more.
+pub(super) fn is_deserted(path: &Path) -> bool {
+    let is_socket =
+        |path| std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    // Of a file, connect(2) says the same as of a socket without a listener.
+    is_socket(path)
+        && SockAddr::unix(path).is_ok_and(|address| {
+            knock(&address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        })
 }
 
 /// An abstract name (unix(7)).

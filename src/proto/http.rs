@@ -277,11 +277,11 @@ impl<A: App> HttpService<A> {
     ) -> impl Future<Output = ()> + 'static {
         ends.drain = self.shared.connections.signal();
         let ends = Arc::new(ends);
-        let trusted = self.shared.forwarded.trusts(&ends.peer);
+        let trusted = self.shared.forwarded.trusts(ends.neighbour());
         let front = match manner {
             Manner::Http => None,
             Manner::Uwsgi => Some(Front::new(
-                self.shared.welcomes(&ends.peer),
+                self.shared.welcomes(ends.neighbour()),
                 self.shared.keeps,
             )),
         };

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::connections::{Entry, Phase, Verdict, Watch};
@@ -79,6 +81,54 @@ impl Stream {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+
+    /// Waits until there is something to read, or nothing more will come. Cancel safe.
+    pub(super) async fn readable(&self) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
+            Self::Unix(stream) => stream.ready(Interest::READABLE).await,
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Looks at bytes that stay where they are; tells how many there are, as far as they fit.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there are not as many as are `wanted`: the next are to be waited for.
+    pub(super) fn peek(&self, bytes: &mut [u8], wanted: usize) -> io::Result<usize> {
+        let mut peek = |fd: BorrowedFd<'_>| {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            let there = recv(fd.as_raw_fd(), bytes, flags)?;
+            if there < wanted {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(there)
+        };
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || peek(stream.as_fd())),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || peek(stream.as_fd())),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Reads `count` bytes that have been looked at.
+    pub(super) fn skip(&self, mut count: usize) -> io::Result<()> {
+        let fd = match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let mut bytes = [0; 256];
+        while count > 0 {
+            let most = count.min(bytes.len());
+            let into = bytes.get_mut(..most).unwrap_or_default();
+            match recv(fd, into, MsgFlags::MSG_DONTWAIT)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => count -= read,
+            }
+        }
+        Ok(())
     }
 
     /// The next close sends a reset, so that the client cannot take what it has for all there is.

@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod guard;
 pub mod inlet;
+pub mod proxy;
 pub mod uwsgi;
 
 mod access;
@@ -24,6 +25,7 @@ mod upgrade;
 pub(crate) use self::connections::Connections;
 pub(crate) use self::http::HttpService;
 pub(crate) use self::io::Stream;
+pub(crate) use self::proxy::Proxies;
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ const STEP: usize = 1024;
 const BROKEN: Violation = Violation::Data("broken compressed data");
 
 thread_local! {
-    /// By window bits, from nine on.
+    /// By window bits, from nine on. Who uses one takes it away, and puts it back when all went well.
     static PACKERS: RefCell<[Option<Compress>; 7]> = const { RefCell::new([const { None }; 7]) };
     static UNPACKER: RefCell<Option<Decompress>> = const { RefCell::new(None) };
 }
@@ -78,24 +78,36 @@ impl Packer {
     /// The message packed, for a frame that says so; `None` if it would not be shorter.
     pub fn pack(&mut self, text: &[u8]) -> Option<Vec<u8>> {
         let packed = PACKERS.with_borrow_mut(|packers| {
-            let packer = packers.get_mut(usize::from(self.bits).checked_sub(9)?)?;
-            let packer = packer
-                .get_or_insert_with(|| Compress::new_with_window_bits(LEVEL, false, self.bits));
-            packer.reset();
+            let place = packers.get_mut(usize::from(self.bits).checked_sub(9)?)?;
+            let mut packer = match place.take() {
+                Some(mut packer) => {
+                    packer.reset();
+                    packer
+                }
+                None => Compress::new_with_window_bits(LEVEL, false, self.bits),
+            };
             if !self.history.kept.is_empty() {
                 packer.set_dictionary(&self.history.kept).ok()?;
             }
-            pack(packer, text)
+            let packed = pack(&mut packer, text)?;
+            // Only one that has given all it had: a reset does not forget the place in the buffer of what it still has.
+            *place = Some(packer);
+            Some(packed)
         })?;
+        if packed.len() >= text.len() {
+            return None;
+        }
         // What is sent as it is leaves no trace in the receiver's window.
         self.history.push(text);
         Some(packed)
     }
 }
 
+/// The message packed, and nothing of it left in `tables`.
 fn pack(tables: &mut Compress, text: &[u8]) -> Option<Vec<u8>> {
-    // Not shorter is not worth it, so there never is more.
-    let mut packed = Vec::with_capacity(text.len() + TAIL.len());
+    // The most that a small window makes of noise: nine bits of each byte, and the blocks' heads.
+    let most = text.len() + text.len() / 8 + text.len() / 64 + 64;
+    let mut packed = Vec::with_capacity(most);
     let mut read = 0;
     loop {
         let before = tables.total_in();
@@ -115,7 +127,7 @@ fn pack(tables: &mut Compress, text: &[u8]) -> Option<Vec<u8>> {
         // An empty message is an empty block (section 7.2.3.6).
         packed.push(0);
     }
-    (packed.len() < text.len()).then_some(packed)
+    Some(packed)
 }
 
 /// Unpacks what one connection receives.
@@ -139,19 +151,25 @@ impl Unpacker {
     /// What is larger, and what is no deflate stream.
     pub fn unpack(&mut self, packed: &[u8], limit: u64) -> Result<Vec<u8>, Violation> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let text = UNPACKER.with_borrow_mut(|unpacker| {
-            let unpacker = unpacker.get_or_insert_with(|| Decompress::new(false));
-            unpacker.reset(false);
+        let text = UNPACKER.with_borrow_mut(|place| {
+            let mut unpacker = match place.take() {
+                Some(mut unpacker) => {
+                    unpacker.reset(false);
+                    unpacker
+                }
+                None => Decompress::new(false),
+            };
             if !self.history.kept.is_empty() {
                 unpacker
                     .set_dictionary(&self.history.kept)
                     .map_err(|_| BROKEN)?;
             }
             let mut text = Vec::new();
-            let last = unpack(unpacker, packed, &mut text, limit)?;
+            let last = unpack(&mut unpacker, packed, &mut text, limit)?;
             if last == Reached::End {
-                unpack(unpacker, &TAIL, &mut text, limit)?;
+                unpack(&mut unpacker, &TAIL, &mut text, limit)?;
             }
+            *place = Some(unpacker);
             Ok(text)
         })?;
         self.history.push(&text);
@@ -304,6 +322,36 @@ mod tests {
         assert_eq!(sender.pack(b"x"), None);
         assert_eq!(sender.pack(b""), None);
         assert!(sender.history.kept.is_empty());
+    }
+
+    /// The compressor of a worker serves all its connections. After enough messages that it did not make smaller, it panicked
+    /// at each one.
+    #[test]
+    fn noise_spoils_nothing_for_what_comes_next() {
+        let mut state = 1_u64;
+        let mut noise = |length| {
+            let bytes = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()[3]
+            });
+            bytes.take(length).collect::<Vec<u8>>()
+        };
+        for bits in 9..=15 {
+            let agreement = Agreement {
+                server_bits: bits,
+                ..BOTH
+            };
+            let (mut sender, mut receiver) =
+                (Packer::new(&agreement), Unpacker::new(&agreement));
+            for length in [10, 70_000].into_iter().chain([300, 3000].repeat(30)) {
+                assert_eq!(sender.pack(&noise(length)), None, "{bits}");
+            }
+            let message = text(1, 1000);
+            let packed = sender.pack(&message).expect("letters");
+            assert_eq!(receiver.unpack(&packed, 1000), Ok(message), "{bits}");
+        }
     }
 
     #[test]

@@ -8,12 +8,13 @@ use super::gate::{Permit, Spare};
 use crate::app::{Ends, Host};
 use crate::config::{Config, Speaks, Spoken};
 use crate::log::AccessSink;
-use crate::proto::{Connections, HttpService, Stream};
+use crate::proto::{Connections, HttpService, Proxies, Stream};
 use crate::scoreboard::Row;
 
 /// All that a worker can speak.
 pub(super) struct Services<H: Host> {
     host: Rc<H>,
+    config: Rc<Config>,
     /// The connections of all of them, for the deadlines and the drain.
     pub(super) connections: Rc<Connections>,
     pub(super) http: Rc<HttpService<H::App>>,
@@ -23,68 +24,93 @@ impl<H: Host> Services<H> {
     pub(super) fn new(
         host: &Rc<H>,
         app: H::App,
-        config: &Config,
+        config: &Rc<Config>,
         access: Option<Rc<AccessSink>>,
         row: Row,
     ) -> Rc<Self> {
         let http = HttpService::new(app, config, access, row);
         Rc::new(Self {
             host: Rc::clone(host),
+            config: Rc::clone(config),
             connections: Rc::clone(http.connections()),
             http,
         })
     }
+
+    /// Who takes the connections of a listener where this is spoken.
+    pub(super) fn dispatcher(self: &Rc<Self>, spoken: &Rc<Spoken>) -> Dispatcher<H> {
+        let is_service = matches!(spoken.speaks, Speaks::Tcp(_));
+        let allowed = &self.config.proxy_allow_ips;
+        Dispatcher {
+            proxies: Proxies::new(spoken.proxy, allowed, is_service, &self.connections),
+            services: Rc::clone(self),
+            spoken: Rc::clone(spoken),
+        }
+    }
+
+    /// Serves a connection to its end, or refuses it where there is no room for it: what is spoken is reached.
+    async fn speak(&self, speaks: &Speaks, stream: Stream, ends: Ends, room: Room) {
+        match (speaks, room) {
+            (Speaks::Http, Room::There) => self.http.serve(stream, ends).await,
+            (Speaks::Http, Room::None) => self.http.refuse(stream, ends).await,
+            (Speaks::Uwsgi, Room::There) => self.http.serve_uwsgi(stream, ends).await,
+            (Speaks::Uwsgi, Room::None) => self.http.refuse_uwsgi(stream, ends).await,
+            // The configuration has refused them.
+            (Speaks::Tcp(_), Room::There | Room::None) => drop(stream),
+        }
+    }
+}
+
+/// Whether there is room for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    There,
+    /// All that can be done is to say so.
+    None,
 }
 
 /// Where the connections of one listener go.
 pub(super) struct Dispatcher<H: Host> {
-    pub(super) services: Rc<Services<H>>,
-    pub(super) spoken: Rc<Spoken>,
+    services: Rc<Services<H>>,
+    spoken: Rc<Spoken>,
+    proxies: Option<Rc<Proxies>>,
+}
+
+impl<H: Host> Dispatcher<H> {
+    /// Goes through the layers of a connection, down to what is spoken in them. It ends with `right`.
+    fn descend(&self, stream: Stream, ends: Ends, room: Room, right: impl Sized + 'static) {
+        let services = Rc::clone(&self.services);
+        let spoken = Rc::clone(&self.spoken);
+        let proxies = self.proxies.clone();
+        self.services.host.spawn(async move {
+            let ends = match proxies {
+                Some(proxies) => proxies.meet(&stream, ends, room == Room::None).await,
+                None => Some(ends),
+            };
+            if let Some(ends) = ends {
+                services.speak(&spoken.speaks, stream, ends, room).await;
+            }
+            drop(right);
+        });
+    }
 }
 
 impl<H: Host> Take for Dispatcher<H> {
     fn take(&self, stream: Stream, ends: Ends, permit: Permit) {
-        let services = &self.services;
-        match &self.spoken.speaks {
-            Speaks::Http => {
-                let connection = services.http.serve(stream, ends);
-                services.host.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
-            }
-            Speaks::Uwsgi => {
-                let connection = services.http.serve_uwsgi(stream, ends);
-                services.host.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
-            }
-            // The configuration has refused them.
-            Speaks::Tcp(_) => drop((stream, permit)),
+        // Most connections: nothing is around their HTTP, and nothing is paid for what could be.
+        if self.proxies.is_none() && self.spoken.speaks == Speaks::Http {
+            let connection = self.services.http.serve(stream, ends);
+            self.services.host.spawn(async move {
+                connection.await;
+                drop(permit);
+            });
+        } else {
+            self.descend(stream, ends, Room::There, permit);
         }
     }
 
     fn refuse(&self, stream: Stream, ends: Ends, spare: Spare) {
-        let services = &self.services;
-        match &self.spoken.speaks {
-            Speaks::Http => {
-                let connection = services.http.refuse(stream, ends);
-                services.host.spawn(async move {
-                    connection.await;
-                    drop(spare);
-                });
-            }
-            Speaks::Uwsgi => {
-                let connection = services.http.refuse_uwsgi(stream, ends);
-                services.host.spawn(async move {
-                    connection.await;
-                    drop(spare);
-                });
-            }
-            // Nothing can be said in a protocol that is not known: the connection ends.
-            Speaks::Tcp(_) => drop((stream, spare)),
-        }
+        self.descend(stream, ends, Room::None, spare);
     }
 
     fn shed(&self, most: usize, now: Instant) -> usize {

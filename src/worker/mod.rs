@@ -26,7 +26,7 @@ use crate::os::timer::Timer;
 use accept::Acceptor;
 use code::Code;
 use control::{Control, Told};
-use dispatch::{Dispatcher, Services};
+use dispatch::Services;
 use gate::{Gate, Queue};
 
 /// How often the heartbeat file is touched; more often where `--timeout` is short.
@@ -284,10 +284,7 @@ impl<H: Host> Worker<H> {
         let gate = Rc::clone(&self.gate);
         let patience = self.told.config.overload_timeout;
         let acceptor = Acceptor::new(listener, self.epoll, self.host.bell(), gate, patience)?;
-        let to = Dispatcher {
-            services: Rc::clone(&self.services),
-            spoken,
-        };
+        let to = self.services.dispatcher(&spoken);
         self.host.spawn(acceptor.run(to));
         Ok(())
     }

@@ -3,8 +3,8 @@
 use nix::sys::signal::Signal;
 
 use crate::harness::frames::HANDSHAKE;
-use crate::harness::{Client, Rgun, Server, patience, process, quiet, until};
-use crate::limits::{assert_even, shares};
+use crate::harness::{Client, Rgun, Server, quiet};
+use crate::limits::spreads_evenly;
 
 /// `count` connections that were answered and stay.
 fn kept(server: &Server, count: usize) -> Vec<Client> {
@@ -30,12 +30,6 @@ fn websockets(server: &Server, count: usize) -> Vec<Client> {
         .collect()
 }
 
-/// How many connections each of the `workers` holds, once they hold `count` together.
-fn held(server: &Server, workers: usize, count: usize) -> Vec<usize> {
-    server.wait_for_workers(workers);
-    shares(server, count)
-}
-
 #[test]
 fn after_a_reload_the_new_workers_hold_even_shares() {
     let _quiet = quiet();
@@ -54,16 +48,8 @@ fn after_a_reload_the_new_workers_hold_even_shares() {
             server.signal(Signal::SIGHUP);
             server.wait_ready(4 * (reload + 1));
             server.wait_for_workers(4);
-            until("the old ones are gone", patience(), || {
-                process::established(server.port()).is_empty()
-            });
-            let clients = kept(&server, 400);
             let how = format!("{app} after reload {reload}");
-            assert_even(&how, &held(&server, 4, 400));
-            drop(clients);
-            until("all have left", patience(), || {
-                process::established(server.port()).is_empty()
-            });
+            drop(spreads_evenly(&how, &server, 0, || kept(&server, 400)));
         }
     }
 }
@@ -75,25 +61,21 @@ fn workers_that_are_added_get_their_share_of_what_comes() {
         .workers(2)
         .args(["--keep-alive", "60"])
         .start();
-    let first = kept(&server, 80);
-    assert_even("two workers", &held(&server, 2, 80));
+    let first = spreads_evenly("two workers", &server, 0, || kept(&server, 80));
     for more in 0..2 {
         server.signal(Signal::SIGTTIN);
         server.wait_ready(3 + more);
     }
+    server.wait_for_workers(4);
     // Four workers, who are to hold 40 each in the end: what comes goes to the new ones until they have as many.
-    let second = kept(&server, 80);
-    assert_even("four workers", &held(&server, 4, 160));
+    let second = spreads_evenly("four workers", &server, 80, || kept(&server, 80));
     // One leaves, and the others share what it had.
     drop((first, second));
     server.signal(Signal::SIGTTOU);
     server.wait_for_workers(3);
-    until("all have left", patience(), || {
-        process::established(server.port()).is_empty()
-    });
-    let third = kept(&server, 300);
-    assert_even("three workers", &held(&server, 3, 300));
-    drop(third);
+    drop(spreads_evenly("three workers", &server, 0, || {
+        kept(&server, 300)
+    }));
 }
 
 #[test]
@@ -104,20 +86,20 @@ fn websockets_spread_evenly_before_and_after_a_reload() {
             .args(["-k", "asgi", "--asgi-loop", event_loop])
             .workers(3)
             .start();
-        let before = websockets(&server, 90);
-        assert_even("before", &held(&server, 3, 90));
+        server.wait_for_workers(3);
+        let before = spreads_evenly("before", &server, 0, || websockets(&server, 90));
         server.signal(Signal::SIGHUP);
         server.wait_ready(6);
         drop(before);
         server.wait_for_workers(3);
-        let after = websockets(&server, 90);
-        assert_even("after", &held(&server, 3, 90));
+        let after = spreads_evenly("after", &server, 0, || websockets(&server, 90));
         // They stay, and one worker more takes its share of the next.
         server.signal(Signal::SIGTTIN);
         server.wait_ready(7);
-        let more = websockets(&server, 30);
-        assert_even("four workers", &held(&server, 4, 120));
-        drop((after, more));
+        server.wait_for_workers(4);
+        let more = || websockets(&server, 30);
+        drop(spreads_evenly("four workers", &server, 90, more));
+        drop(after);
     }
 }
 
@@ -129,14 +111,16 @@ fn streams_without_end_spread_evenly() {
         .args(["-k", "asgi"])
         .workers(3)
         .start();
-    let streams: Vec<Client> = (0..90)
-        .map(|_| {
-            let mut client = server.connect();
-            client.send_get("/events");
-            client.wait_for_bytes("data: begun");
-            client
-        })
-        .collect();
-    assert_even("streams", &held(&server, 3, 90));
-    drop(streams);
+    server.wait_for_workers(3);
+    let streams = || -> Vec<Client> {
+        (0..90)
+            .map(|_| {
+                let mut client = server.connect();
+                client.send_get("/events");
+                client.wait_for_bytes("data: begun");
+                client
+            })
+            .collect()
+    };
+    drop(spreads_evenly("streams", &server, 0, streams));
 }

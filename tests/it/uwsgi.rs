@@ -277,6 +277,23 @@ fn strangers_are_refused_and_networks_are_understood() {
 }
 
 #[test]
+fn the_front_end_may_itself_be_behind_a_proxy() {
+    let server = Rgun::app("builtin:echo")
+        .bind("uwsgi://127.0.0.1:0?proxy=v1")
+        .start();
+    let header = b"PROXY TCP4 203.0.113.1 203.0.113.2 1111 2222\r\n";
+    // The proxy may speak uwsgi; whom it tells of need not.
+    let mut client = server.connect();
+    client.send(header);
+    let answer = client.ask(Packet::get("/").kept().bytes());
+    assert_eq!(answer.json()["peer"], "203.0.113.1:1111");
+    // A packet's word counts more: it came with the request.
+    let packet = Packet::get("/").var("REMOTE_ADDR", "192.0.2.1");
+    let answer = client.ask(packet.var("REMOTE_PORT", "99").bytes());
+    assert_eq!(answer.json()["peer"], "192.0.2.1:99");
+}
+
+#[test]
 fn the_access_log_tells_of_the_client_behind_the_front_end() {
     let server = builtin("hello")
         .args(["--access-logfile", "-"])

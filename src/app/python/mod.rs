@@ -28,6 +28,7 @@ mod stuck;
 mod sync;
 mod threads;
 mod traceback;
+mod woken;
 mod wsgi;
 
 use std::cell::OnceCell;

@@ -214,7 +214,7 @@ fn what_is_missing_is_told_and_only_what_breaks_the_service_refused() {
         for flag in foreign.flags {
             let words = match foreign.takes {
                 Takes::Value => vec!["app", flag, "7"],
-                Takes::Nothing | Takes::Optional => vec!["app", flag],
+                Takes::Nothing => vec!["app", flag],
             };
             let loaded = Start::new().load(&words);
             let (lines, refused) = match loaded {

@@ -194,11 +194,10 @@ impl Master {
         }
     }
 
-    /// At the very end: paths that no other master serves.
+    /// At the very end, when the workers and their duplicates are gone: paths that no other master serves.
     pub(super) fn leave_paths(&self) {
-        if self.upgrade.standing.child().is_none() {
-            self.upgrade.left.iter().for_each(Bound::remove_path);
-        }
+        let left = self.upgrade.left.iter();
+        left.for_each(Bound::remove_deserted_path);
     }
 
     /// Asks the standing, and does what it says; `why` is how a new master has ended.

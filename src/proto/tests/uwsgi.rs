@@ -1,5 +1,6 @@
 //! Connections from a front end that speaks uwsgi.
 
+use super::answers::response;
 use super::*;
 
 fn packet(variables: &[(&str, &str)]) -> Vec<u8> {

@@ -1,11 +1,13 @@
 //! An HTTP/1.1 client that sends exactly the bytes it is given, wrong ones too, and reads answers strictly.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use super::patience;
 
@@ -109,6 +111,24 @@ impl Client {
         };
         client.set_timeout(patience())?;
         Ok(client)
+    }
+
+    /// Connects from another address of this machine (127.0.0.2).
+    #[track_caller]
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let stream = socket
+            .bind(&SocketAddr::new(source, 0).into())
+            .and_then(|()| socket.connect(&address.into()))
+            .map(|()| Stream::Tcp(socket.into()))
+            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        let client = Self {
+            stream,
+            buffer: Vec::new(),
+        };
+        client.set_timeout(patience()).expect("a timeout");
+        client
     }
 
     /// The port of our end; 0 on a unix socket.

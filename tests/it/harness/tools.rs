@@ -1,12 +1,13 @@
-//! Real tools around the server: Redis, `wrk`, `ab`. One that is missing fails the test.
+//! Real tools around the server: Redis, HAProxy, `wrk`, `ab`. One that is missing fails the test.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{patience, until};
+use super::{Address, patience, until};
 
 /// A `redis-server` on a free port, with nothing kept; stopped when dropped.
 pub(crate) struct Redis {
@@ -57,6 +58,74 @@ impl Redis {
 }
 
 impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An `haproxy` that hands connections on as they are, behind the header of its `send`; stopped when dropped.
+pub(crate) struct HaProxy {
+    child: Child,
+    port: u16,
+    _directory: TempDir,
+}
+
+impl HaProxy {
+    /// Starts one in front of `server` and waits until it listens. `send` is what its `server` line says: `send-proxy`.
+    pub(crate) fn in_front_of(server: &Address, send: &str) -> Self {
+        let server = match server {
+            Address::Tcp(address) => address.to_string(),
+            Address::Unix(path) => format!("unix@{}", path.display()),
+            Address::Abstract(name) => format!("abns@{name}"),
+        };
+        for _ in 0..5 {
+            let port = free_port();
+            let directory =
+                TempDir::with_prefix("rgun-haproxy-").expect("a temporary directory");
+            let file = directory.path().join("haproxy.cfg");
+            let text = format!(
+                "defaults\n    mode tcp\n    timeout connect 60s\n    timeout client 60s\n    timeout server 60s\n\
+                 frontend all\n    bind 127.0.0.1:{port}\n    default_backend rgun\n\
+                 backend rgun\n    server rgun {server} {send}\n"
+            );
+            fs::write(&file, text).expect("the directory takes files");
+            // Debian has it where only root looks.
+            let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+            let child = Command::new("sh")
+                .args(["-c", "exec haproxy -db -f \"$1\"", "sh"])
+                .arg(&file)
+                .env("PATH", path)
+                .stdin(Stdio::null())
+                .process_group(0)
+                .spawn()
+                .expect("there is a shell");
+            let mut proxy = Self {
+                child,
+                port,
+                _directory: directory,
+            };
+            let mut ended = None;
+            until("haproxy listens", patience(), || {
+                ended = proxy.child.try_wait().expect("it is a child");
+                ended.is_some() || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+            });
+            match ended.and_then(|status| status.code()) {
+                None => return proxy,
+                Some(127) => panic!("haproxy is installed by `bash tests/run`"),
+                Some(_) => {}
+            }
+        }
+        panic!("haproxy found no free port in five tries");
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
+    }
+}
+
+impl Drop for HaProxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -118,17 +118,24 @@ fn term_before_ready() {
 /// Both at once: whichever is first, nothing stays behind.
 #[test]
 fn both_at_once() {
-    let mut masters = Upgraded::start(Mode::Unix.set(Rgun::app("builtin:hello")), 1);
-    let Address::Unix(path) = masters.server.address() else {
-        panic!("no unix socket")
-    };
-    let new = masters.upgrade();
-    process::signal(new, Signal::SIGTERM);
-    process::signal(masters.master, Signal::SIGTERM);
-    masters.ends(masters.master);
-    masters.ends(new);
-    assert!(!masters.pidfile.exists() && !masters.second().exists());
-    until("the path is gone", patience(), || !path.exists());
+    for _ in 0..5 {
+        let mut masters = Upgraded::start(Mode::Unix.set(Rgun::app("builtin:hello")), 1);
+        let Address::Unix(path) = masters.server.address() else {
+            panic!("no unix socket")
+        };
+        let both = [masters.upgrade(), masters.master];
+        // Neither gets ahead of the other.
+        for signal in [Signal::SIGSTOP, Signal::SIGTERM, Signal::SIGCONT] {
+            for master in both {
+                process::signal(master, signal);
+            }
+        }
+        for master in both {
+            masters.ends(master);
+        }
+        assert!(!masters.pidfile.exists() && !masters.second().exists());
+        until("the path is gone", patience(), || !path.exists());
+    }
 }
 
 /// A reload gives the socket another number; the new master is to find it under the one that it is configured with.

@@ -1,7 +1,7 @@
 //! What passes between the turns of the runtime and the Python code between them.
 //!
-//! Tasks that Python code wakes are woken within the next turn, where that costs no write to the runtime's eventfd; what
-//! the runtime does for Python code within a turn ends that turn soon, for the loop to see it.
+//! Tasks that Python code wakes are woken within the next turn ([`Woken`]); what the runtime does for Python code within a
+//! turn ends that turn soon, for the loop to see it.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
@@ -9,16 +9,13 @@ use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
 use crate::app::Bell;
 use crate::app::python::counted::{counted, is_runnable};
 use crate::app::python::traceback;
-
-/// How long answers wait for the loop to give a turn, while it goes on with others.
-const PATIENCE: Duration = Duration::from_micros(500);
+use crate::app::python::woken::Woken;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -26,7 +23,7 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 #[derive(Default)]
 pub(in crate::app::python) struct Board {
     /// Tasks to wake in the next turn.
-    tasks: RefCell<Vec<Waker>>,
+    tasks: Woken,
     /// Tasks to start in the next turn.
     fresh: RefCell<Vec<Task>>,
     /// A turn is running: tasks can be woken now.
@@ -35,8 +32,6 @@ pub(in crate::app::python) struct Board {
     aside: Cell<bool>,
     /// Tasks that wait for the end of that.
     after: RefCell<Vec<Waker>>,
-    /// Since when answers wait for a turn, if several do.
-    since: Cell<Option<Instant>>,
     /// A turn is certain to come: nobody needs to ask for one.
     coming: Cell<bool>,
     /// There is something for Python code to do.
@@ -83,7 +78,7 @@ impl Board {
         if self.turning.get() {
             task.wake();
         } else {
-            self.tasks.borrow_mut().push(task);
+            self.tasks.push(task);
             self.request(py);
         }
     }
@@ -125,19 +120,8 @@ impl Board {
     }
 
     /// Whether several answers have been waiting for a turn for a while.
-    ///
-    /// Tasks that wait for the same (a time, a lock) go on one after the other, with no turn between. Were their answers
-    /// written at the end of it all, their clients would ask all at once again, and that for ever.
     pub(super) fn is_overdue(&self) -> bool {
-        if self.turning.get() || self.tasks.borrow().len() < 2 {
-            return false;
-        }
-        let now = Instant::now();
-        if let Some(since) = self.since.get() {
-            return now - since >= PATIENCE;
-        }
-        self.since.set(Some(now));
-        false
+        !self.turning.get() && self.tasks.are_overdue()
     }
 
     /// Begins turns within a step of the app's, in which no other is called; what [`settle`](Self::settle) is to be told.
@@ -160,7 +144,7 @@ impl Board {
         self.aside.set(false);
         // What it was to end for, the loop sees by itself.
         self.work.set(false);
-        self.tasks.borrow_mut().append(&mut self.after.borrow_mut());
+        self.tasks.append(&mut self.after.borrow_mut());
         if !coming && self.rest() {
             self.coming.set(false);
             self.request(py);
@@ -179,7 +163,7 @@ impl Board {
 
     /// Before a turn.
     pub(super) fn begin(&self) {
-        self.since.set(None);
+        self.tasks.begin();
         self.coming.set(true);
         self.turning.set(true);
     }
@@ -196,11 +180,7 @@ impl Board {
                 tokio::task::spawn_local(counted(task));
             }
         }
-        if !self.tasks.borrow().is_empty() {
-            for task in self.tasks.take() {
-                task.wake();
-            }
-        }
+        self.tasks.wake();
     }
 
     /// After a turn.
@@ -215,8 +195,7 @@ impl Board {
 
     /// After a turn: whether there is to be another one soon, as there is something to do.
     pub(super) fn rest(&self) -> bool {
-        let more =
-            !self.tasks.borrow().is_empty() || !self.fresh.borrow().is_empty() || is_runnable();
+        let more = !self.tasks.is_empty() || !self.fresh.borrow().is_empty() || is_runnable();
         self.coming.set(more);
         more
     }

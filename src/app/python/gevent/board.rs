@@ -1,7 +1,7 @@
 //! What passes between the turns of the runtime and the greenlets between them.
 //!
 //! A turn lasts until no task is runnable ([`counted`](super::super::counted)). Tasks that greenlets wake are woken
-//! within the next turn, where that costs no write to the runtime's eventfd.
+//! within the next turn ([`Woken`]).
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -16,6 +16,7 @@ use super::Job;
 use crate::app::Bell;
 use crate::app::python::counted::is_runnable;
 use crate::app::python::traceback;
+use crate::app::python::woken::Woken;
 
 /// How long greenlets run before the runtime gets its next turn.
 const JOBS: Duration = Duration::from_micros(500);
@@ -28,7 +29,7 @@ pub(in crate::app::python) struct Board {
     /// Waiters (`gevent.hub.Waiter`) whose greenlets can go on.
     pub(super) waiters: RefCell<Vec<Py<PyAny>>>,
     /// Tasks to wake in the next turn.
-    tasks: RefCell<Vec<Waker>>,
+    tasks: Woken,
     /// A turn is running: tasks can be woken now.
     turning: Cell<bool>,
     /// A turn is certain to come: nobody needs to ask for one.
@@ -39,8 +40,6 @@ pub(in crate::app::python) struct Board {
     bell: OnceCell<Bell>,
     /// When greenlets are to stop taking requests.
     until: Cell<Option<Instant>>,
-    /// Since when answers wait for a turn, if any do.
-    since: Cell<Option<Instant>>,
 }
 
 impl Board {
@@ -82,23 +81,12 @@ impl Board {
 
     /// Wakes a task in the next turn, and asks for none.
     pub(super) fn note_task(&self, task: Waker) {
-        self.tasks.borrow_mut().push(task);
+        self.tasks.push(task);
     }
 
-    /// Whether several answers have been waiting for a turn for as long as greenlets may run.
-    ///
-    /// Greenlets that wait for the same (a time, a lock) go on one after the other, with no turn between. Were their
-    /// answers written at the end of it all, their clients would ask all at once again, and that for ever.
+    /// Whether several answers have been waiting for a turn for a while.
     pub(super) fn is_overdue(&self) -> bool {
-        if self.turning.get() || self.tasks.borrow().len() < 2 {
-            return false;
-        }
-        let now = Instant::now();
-        if let Some(since) = self.since.get() {
-            return now - since >= JOBS;
-        }
-        self.since.set(Some(now));
-        false
+        !self.turning.get() && self.tasks.are_overdue()
     }
 
     /// After a turn that was given aside: the next one is as certain, or not, as it was before.
@@ -146,17 +134,14 @@ impl Board {
 
     /// Before a turn.
     pub(super) fn begin(&self) {
-        self.since.set(None);
+        self.tasks.begin();
         self.coming.set(true);
         self.turning.set(true);
     }
 
     /// Within a turn: wakes what greenlets have asked to wake.
     pub(super) fn wake_tasks(&self) {
-        let tasks = self.tasks.take();
-        for task in tasks {
-            task.wake();
-        }
+        self.tasks.wake();
     }
 
     /// After a turn; greenlets may run for a while now. The last request is not kept waiting for the clock.
@@ -181,7 +166,7 @@ impl Board {
     pub(super) fn rest(&self) -> bool {
         let waiting = !self.jobs.borrow().is_empty()
             || !self.waiters.borrow().is_empty()
-            || !self.tasks.borrow().is_empty();
+            || !self.tasks.is_empty();
         let more = waiting || is_runnable();
         self.coming.set(more);
         more

@@ -5,12 +5,15 @@
 //! same as last time is the same object. PEP 3333, "environ Variables"; where that leaves a choice, Gunicorn's
 //! (`gunicorn/http/wsgi.py`).
 
+mod connection;
+mod field;
+mod words;
+
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName};
+use http::header::{HOST, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 use percent_encoding::percent_decode;
@@ -18,11 +21,17 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use rustc_hash::FxHashMap;
 
+use self::connection::{Names, split_host};
+use self::field::{Header, Last, join, key};
+use self::words::Values;
 use super::file::FileWrapper;
 use super::input::EmptyInput;
 use super::shape::{Shapes, Transport};
 use crate::app::python::object::{self, Ref};
-use crate::app::{Address, Ends, Gateway, Origin, Scheme};
+use crate::app::{Ends, Gateway, Origin, Scheme};
+
+pub(super) use self::connection::Known;
+pub(super) use self::words::Keys;
 
 /// As Gunicorn's own: what `SERVER_SOFTWARE` says.
 const SOFTWARE: &str = concat!("rgun-async/", env!("CARGO_PKG_VERSION"));
@@ -59,55 +68,6 @@ pub(super) struct Environs {
     shapes: Shapes,
     ends: RefCell<Vec<Option<Rc<Known>>>>,
     names: RefCell<Names>,
-}
-
-macro_rules! texts {
-    ($(#[$doc:meta])* struct $name:ident { $($field:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        pub(super) struct $name { $($field: Text),+ }
-        impl $name {
-            fn new(py: Python<'static>) -> Self {
-                Self { $($field: PyString::intern(py, $text)),+ }
-            }
-        }
-    };
-}
-
-texts! {
-    /// The keys that are set by name.
-    struct Keys {
-        method = "REQUEST_METHOD",
-        script = "SCRIPT_NAME",
-        path = "PATH_INFO",
-        query = "QUERY_STRING",
-        uri = "RAW_URI",
-        protocol = "SERVER_PROTOCOL",
-        server_name = "SERVER_NAME",
-        server_port = "SERVER_PORT",
-        remote_addr = "REMOTE_ADDR",
-        remote_port = "REMOTE_PORT",
-        host = "HTTP_HOST",
-        scheme = "wsgi.url_scheme",
-        input = "wsgi.input",
-        early_hints = "wsgi.early_hints",
-    }
-}
-
-texts! {
-    /// The values that many requests share.
-    struct Values {
-        post = "POST",
-        head = "HEAD",
-        put = "PUT",
-        delete = "DELETE",
-        patch = "PATCH",
-        options = "OPTIONS",
-        http_10 = "HTTP/1.0",
-        https = "https",
-        port_http = "80",
-        port_https = "443",
-        empty = "",
-    }
 }
 
 /// What the process as a whole adds to each environ.
@@ -191,6 +151,11 @@ impl Environs {
         }
         if known.server_port.is_none() {
             self.server(&environ, &known, origin)?;
+        }
+        if let Some(proxied) = &known.proxied {
+            environ.set_item(&self.keys.proxy_protocol, &proxied.protocol)?;
+            environ.set_item(&self.keys.proxy_addr, &proxied.addr)?;
+            environ.set_item(&self.keys.proxy_port, &proxied.port)?;
         }
         if let Some(input) = input {
             environ.set_item(&self.keys.input, input)?;
@@ -387,6 +352,8 @@ impl Environs {
         origin: &Origin,
     ) -> PyResult<()> {
         let Some(host) = environ.get_item(&self.keys.host)? else {
+            // Where a proxy tells of a client by TCP, the template may have another connection's.
+            environ.set_item(&self.keys.server_port, &self.values.empty)?;
             return environ.set_item(&self.keys.server_name, &known.server_name);
         };
         let (name, port) = split_host(host.cast::<PyString>()?.to_str()?);
@@ -429,250 +396,4 @@ fn interned(dict: &Bound<'static, PyDict>) -> PyResult<Bound<'static, PyDict>> {
         )?;
     }
     Ok(copy)
-}
-
-/// All lines of a field as one value. RFC 9110, section 5.3; cookies by RFC 9113, section 8.2.3.
-fn join(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
-    let separator: &[u8] = if *name == COOKIE { b"; " } else { b"," };
-    let mut joined = Vec::new();
-    for (index, value) in headers.get_all(name).iter().enumerate() {
-        if index > 0 {
-            joined.extend_from_slice(separator);
-        }
-        joined.extend_from_slice(value.as_bytes());
-    }
-    joined
-}
-
-/// `host[:port]`; an IPv6 address keeps its brackets.
-fn split_host(host: &str) -> (&str, Option<&str>) {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => (name, Some(port)),
-        Some(_) | None => (host, None),
-    }
-}
-
-/// A text that is often what it was the last time.
-#[derive(Default)]
-struct Last {
-    raw: Vec<u8>,
-    text: Option<Text>,
-}
-
-impl Last {
-    /// Longer ones are not worth the comparison.
-    const LONGEST: usize = 512;
-
-    fn text(&mut self, py: Python<'static>, raw: &[u8]) -> PyResult<Text> {
-        self.with(raw, |raw| object::latin1(py, raw))
-    }
-
-    fn with(
-        &mut self,
-        raw: &[u8],
-        make: impl FnOnce(&[u8]) -> PyResult<Text>,
-    ) -> PyResult<Text> {
-        if let Some(text) = &self.text
-            && self.raw == raw
-        {
-            return Ok(text.clone());
-        }
-        let text = make(raw)?;
-        if raw.len() <= Self::LONGEST {
-            self.raw.clear();
-            self.raw.extend_from_slice(raw);
-            self.text = Some(text.clone());
-        }
-        Ok(text)
-    }
-}
-
-/// A header name that came before.
-struct Header {
-    key: Text,
-    last: Last,
-    /// What is a secret, or different each time, is not kept.
-    keep: bool,
-}
-
-impl Header {
-    /// How many names are kept: a client may send any.
-    const KEPT: usize = 1024;
-
-    fn new(py: Python<'static>, name: &HeaderName) -> Self {
-        let key = PyString::intern(py, &key(name));
-        let keep = *name != COOKIE && *name != AUTHORIZATION && *name != CONTENT_LENGTH;
-        Self {
-            key,
-            last: Last::default(),
-            keep,
-        }
-    }
-
-    fn text(&mut self, py: Python<'static>, raw: &[u8]) -> PyResult<Text> {
-        if self.keep {
-            self.last.text(py, raw)
-        } else {
-            object::latin1(py, raw)
-        }
-    }
-}
-
-/// The environ's key for a header.
-fn key(name: &HeaderName) -> String {
-    let upper = name.as_str().replace('-', "_").to_ascii_uppercase();
-    if *name == CONTENT_TYPE || *name == CONTENT_LENGTH {
-        upper
-    } else {
-        format!("HTTP_{upper}")
-    }
-}
-
-/// The strings of one connection.
-pub(super) struct Known {
-    /// Kept alive so that its address keeps its meaning.
-    ends: Arc<Ends>,
-    remote_addr: Text,
-    remote_port: Option<Text>,
-    server_name: Text,
-    /// `None` for a unix socket.
-    server_port: Option<Text>,
-}
-
-impl Known {
-    /// How many connections are known at once; they overwrite each other beyond.
-    const KEPT: usize = 512;
-
-    fn new(
-        py: Python<'static>,
-        ends: &Arc<Ends>,
-        values: &Values,
-        names: &mut Names,
-    ) -> PyResult<Self> {
-        let (remote_addr, remote_port) = match &ends.peer {
-            Address::Tcp(peer) => (names.peer.ip(py, peer.ip())?, Some(port(py, peer.port())?)),
-            Address::Unix(_) => (values.empty.clone(), None),
-        };
-        let (server_name, server_port) = match &ends.local {
-            Address::Tcp(local) => {
-                let name = names.local.ip(py, local.ip())?;
-                (name, Some(names.port(py, local.port())?))
-            }
-            Address::Unix(Some(path)) => (PyString::new(py, &path.to_string_lossy()), None),
-            Address::Unix(None) => (values.empty.clone(), None),
-        };
-        Ok(Self {
-            ends: Arc::clone(ends),
-            remote_addr,
-            remote_port,
-            server_name,
-            server_port,
-        })
-    }
-
-    /// Sets them in an environ that has those of `has` already, if of any. The server's name and port on a unix socket are
-    /// not among them.
-    pub(super) fn set(
-        &self,
-        environ: &Bound<'static, PyDict>,
-        keys: &Keys,
-        has: Option<&Self>,
-    ) -> PyResult<()> {
-        let set = |key: &Text, text: &Text, has: Option<&Text>| {
-            if has.is_some_and(|has| has.is(text)) {
-                return Ok(());
-            }
-            environ.set_item(key, text)
-        };
-        let has_addr = has.map(|has| &has.remote_addr);
-        set(&keys.remote_addr, &self.remote_addr, has_addr)?;
-        if let Some(port) = &self.remote_port {
-            let has_port = has.and_then(|has| has.remote_port.as_ref());
-            set(&keys.remote_port, port, has_port)?;
-        }
-        if let Some(port) = &self.server_port {
-            let has_name = has.map(|has| &has.server_name);
-            set(&keys.server_name, &self.server_name, has_name)?;
-            let has_port = has.and_then(|has| has.server_port.as_ref());
-            set(&keys.server_port, port, has_port)?;
-        }
-        Ok(())
-    }
-}
-
-/// What one connection's strings often have in common with the last one's.
-#[derive(Default)]
-struct Names {
-    peer: LastIp,
-    local: LastIp,
-    port: Option<(u16, Text)>,
-}
-
-#[derive(Default)]
-struct LastIp(Option<(IpAddr, Text)>);
-
-impl LastIp {
-    fn ip(&mut self, py: Python<'static>, ip: IpAddr) -> PyResult<Text> {
-        match &self.0 {
-            Some((last, text)) if *last == ip => Ok(text.clone()),
-            Some(_) | None => {
-                let text = object::latin1(py, ip.to_string().as_bytes())?;
-                self.0 = Some((ip, text.clone()));
-                Ok(text)
-            }
-        }
-    }
-}
-
-impl Names {
-    fn port(&mut self, py: Python<'static>, number: u16) -> PyResult<Text> {
-        match &self.port {
-            Some((last, text)) if *last == number => Ok(text.clone()),
-            Some(_) | None => {
-                let text = port(py, number)?;
-                self.port = Some((number, text.clone()));
-                Ok(text)
-            }
-        }
-    }
-}
-
-fn port(py: Python<'static>, port: u16) -> PyResult<Text> {
-    object::latin1(py, itoa::Buffer::new().format(port).as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn a_host_is_split_at_its_port() {
-        assert_eq!(split_host("a.b:81"), ("a.b", Some("81")));
-        assert_eq!(split_host("a.b"), ("a.b", None));
-        assert_eq!(split_host("[::1]:81"), ("[::1]", Some("81")));
-        assert_eq!(split_host("[::1]"), ("[::1]", None));
-    }
-
-    #[test]
-    fn keys_are_those_of_cgi() {
-        assert_eq!(key(&CONTENT_TYPE), "CONTENT_TYPE");
-        assert_eq!(key(&CONTENT_LENGTH), "CONTENT_LENGTH");
-        assert_eq!(key(&HeaderName::from_static("x-real-ip")), "HTTP_X_REAL_IP");
-    }
-
-    #[test]
-    fn lines_of_one_field_are_joined() {
-        let mut headers = HeaderMap::new();
-        for value in ["a", "b"] {
-            headers.append(COOKIE, HeaderValue::from_static(value));
-            headers.append("x-forwarded-for", HeaderValue::from_static(value));
-        }
-        assert_eq!(join(&headers, &COOKIE), b"a; b");
-        assert_eq!(
-            join(&headers, &HeaderName::from_static("x-forwarded-for")),
-            b"a,b"
-        );
-    }
 }
