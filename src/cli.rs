@@ -3,6 +3,7 @@
 //! [`load`] is a pure function of its [`Sources`] and the configuration file: a reload calls it again with the same.
 
 pub(crate) mod upgrade;
+pub(crate) mod uwsgi;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -398,7 +399,8 @@ fn after_help(program: &Program) -> String {
          variables such as RGUN_WORKERS, flags in RGUN_CMD_ARGS (or GUNICORN_CMD_ARGS), flags. `{name} --print-config{app}` shows what is in force, and where it \
          comes from. PORT, WEB_CONCURRENCY and FORWARDED_ALLOW_IPS change defaults.\n\n\
          `{name} upgrade --pidfile FILE` replaces a running server by a new start of its command line, without losing a \
-         request: `{name} upgrade --help`.\n\n\
+         request: `{name} upgrade --help`. `{name} uwsgi get ADDRESS PATH` sends one request by the uwsgi protocol: `{name} uwsgi \
+         --help`.\n\n\
          Signals to the master: TERM finishes requests and ends, INT and QUIT end at once, HUP reloads configuration and \
          code, USR1 opens the logs anew, USR2 starts a new binary on the same sockets, TTIN and TTOU add and take a \
          worker.\n\n\

@@ -32,7 +32,7 @@ const ABOUT: &str = "A pre-fork application server for WSGI apps and Rust servic
 pub fn binary() -> Exit {
     leave_on_term();
     with_sources(|sources| {
-        if let Some(exit) = upgrade(&PROGRAM, &sources) {
+        if let Some(exit) = subcommand(&PROGRAM, &sources) {
             return exit;
         }
         if cli::wants_python(&PROGRAM, &sources) {
@@ -311,7 +311,7 @@ impl Server {
         };
         leave_on_term();
         let exit = with_sources(|sources| {
-            if let Some(exit) = upgrade(&program, &sources) {
+            if let Some(exit) = subcommand(&program, &sources) {
                 return exit;
             }
             server::run(program, sources, |_| {
@@ -363,21 +363,24 @@ pub(crate) fn leave_on_term() {
 
 /// Whether this process does not serve.
 fn only_looks() -> bool {
-    let flags = ["--check-config", "--print-config"];
-    let mut words = std::env::args_os().skip(1);
-    words
-        .next()
-        .is_some_and(|word| word == "upgrade" || flags.iter().any(|flag| word == *flag))
-        || words.any(|word| flags.iter().any(|flag| word == *flag))
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let word = |at: usize| words.get(at).and_then(|word| word.to_str());
+    let subcommand =
+        word(0).is_some_and(|first| first == "upgrade" || cli::uwsgi::is_named(first, word(1)));
+    subcommand
+        || words
+            .iter()
+            .any(|word| word == "--check-config" || word == "--print-config")
 }
 
-/// The subcommand `upgrade`, where that is what the command line says.
-pub(crate) fn upgrade(program: &Program, sources: &Sources) -> Option<Exit> {
-    let wanted = cli::upgrade::asked(program, sources)?;
-    Some(match wanted {
-        Ok(wanted) => crate::upgrade::run(&wanted),
-        Err(outcome) => server::print(&outcome),
-    })
+/// The subcommand that the command line names, if it names one.
+pub(crate) fn subcommand(program: &Program, sources: &Sources) -> Option<Exit> {
+    let exit = if let Some(wanted) = cli::upgrade::asked(program, sources) {
+        wanted.map(|wanted| crate::upgrade::run(&wanted))
+    } else {
+        cli::uwsgi::asked(program, sources)?.map(|ask| crate::uwsgi_client::run(&ask))
+    };
+    Some(exit.unwrap_or_else(|outcome| server::print(&outcome)))
 }
 
 fn with_sources(run: impl FnOnce(Sources) -> Exit) -> Exit {

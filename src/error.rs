@@ -19,6 +19,8 @@ pub enum Exit {
     AppLoad,
     /// 5: an upgrade was left half-way, and somebody has to look.
     Unsettled,
+    /// 22: the subcommand `uwsgi` was answered by a status of 400 or more (as `curl --fail`).
+    BadAnswer,
     /// 255: the server itself failed.
     Internal,
 }
@@ -34,6 +36,7 @@ impl Exit {
             Self::WorkerBoot => 3,
             Self::AppLoad => 4,
             Self::Unsettled => 5,
+            Self::BadAnswer => 22,
             Self::Internal => 255,
         }
     }

@@ -8,6 +8,7 @@
 //! | `main`, `entry`, `pyentry`, `trampoline` | the ways in: the binary, a Rust program's `main`, an interpreter | all |
 //! | `cli` | the command line | `config`, `error` |
 //! | `upgrade` | the subcommand: an upgrade of another server, from outside | `cli`, ground, `config`, `os` |
+//! | `uwsgi_client` | the subcommand: one request by the uwsgi protocol | `cli`, `config`, `error` |
 //! | `server` | assembly: the one file that knows both master and worker | all below |
 //! | `master` | forks, supervises, reloads, upgrades; no Tokio, no HTTP | ground, `config`, `os` |
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
@@ -49,6 +50,7 @@ mod server;
 mod tls;
 mod trampoline;
 mod upgrade;
+mod uwsgi_client;
 mod worker;
 
 pub use entry::{Server, binary, serve, try_serve};

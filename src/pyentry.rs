@@ -15,7 +15,7 @@ use crate::app::python::{
 use crate::channel::WorkerContext;
 use crate::cli::Sources;
 use crate::config::{AppPath, Config, WorkerClass};
-use crate::entry::{PROGRAM, builtin_parts, leave_on_term, upgrade};
+use crate::entry::{PROGRAM, builtin_parts, leave_on_term, subcommand};
 use crate::error::Exit;
 use crate::os::fork::{Hooks, exit_now, threads};
 use crate::server::{self, NotPreloaded, Parts};
@@ -58,7 +58,7 @@ fn main(py: Python<'_>, argv: Vec<OsString>, command: Vec<OsString>) -> PyResult
         python: Some(Rc::new(Scripts::new(&sources.cwd))),
         ..sources
     };
-    if let Some(exit) = upgrade(&PROGRAM, &sources) {
+    if let Some(exit) = subcommand(&PROGRAM, &sources) {
         return Ok(exit.code());
     }
     let interpreter = Interpreter::new(py, told);

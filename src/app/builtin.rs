@@ -208,6 +208,7 @@ mod tests {
             ends,
             scheme: Scheme::Https,
             trusted: true,
+            gateway: None,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::error::{AnyError, Exit};
 mod base64;
 mod body;
 pub mod builtin;
+mod gateway;
 mod line;
 #[cfg(feature = "python")]
 pub(crate) mod python;
@@ -28,6 +29,8 @@ pub mod tower;
 pub use crate::drain::{Departure, Drain};
 pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
+pub use gateway::Gateway;
+pub(crate) use gateway::Span;
 pub use line::Line;
 pub(crate) use line::{Client, Connection, Forsaken};
 use tcp::StreamApp;
@@ -109,6 +112,8 @@ pub struct Origin {
     pub scheme: Scheme,
     /// The neighbour is one of `--forwarded-allow-ips` (unix peers always are): its forwarded headers may be believed.
     pub trusted: bool,
+    /// What a front end said beside the request, where it speaks uwsgi.
+    pub gateway: Option<Arc<Gateway>>,
 }
 
 impl Origin {

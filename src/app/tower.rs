@@ -211,6 +211,7 @@ mod tests {
             ends,
             scheme: Scheme::Https,
             trusted: true,
+            gateway: None,
         };
         let app = Tower::new(Shy(Rc::default()));
         let mut call = Box::pin(app.call(Request::new(Body::empty()), origin));

@@ -59,7 +59,7 @@ fn seconds(matches: &ArgMatches, name: &str) -> Duration {
     matches.get_one(name).copied().unwrap_or_default()
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| String::from("not a number of seconds"))?;

@@ -89,8 +89,7 @@ impl Check<'_> {
                 Speaks::Tcp(_) if services.is_none() && spoken.tls.is_some() => {
                     "services in Python are given the socket itself, without TLS".to_owned()
                 }
-                Speaks::Http => continue,
-                Speaks::Uwsgi => "the uwsgi protocol is not served".to_owned(),
+                Speaks::Http | Speaks::Uwsgi => continue,
                 Speaks::Tcp(name) => match no_service(name, services) {
                     Some(problem) => problem,
                     None => continue,

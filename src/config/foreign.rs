@@ -140,8 +140,6 @@ const PASTE: &str =
     "is not here: PasteDeploy files are not read; name a callable, such as MODULE:CALLABLE";
 const HTTP_PARSER: &str = "does nothing: there is one HTTP parser";
 const STRICT: &str = "does nothing: requests are read strictly by RFC 9112";
-const UWSGI: &str =
-    "is not here yet: the uwsgi protocol is not served; let the proxy speak HTTP";
 const SSL_VERSION: &str = "does nothing, as in Gunicorn since 21: use --tls-min-version";
 const HANDSHAKE: &str = "is so: a connection is TLS from its first byte on";
 const SYSLOG: &str = "is not here yet: log to standard error (--error-logfile -) and let the system's log collect it";
@@ -190,13 +188,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         Takes::Value,
         "[]",
         PASTE,
-    ),
-    noted(
-        "uwsgi_allow_ips",
-        &["--uwsgi-allow-from"],
-        Takes::Value,
-        "\"127.0.0.1,::1\"",
-        UWSGI,
     ),
     noted(
         "permit_obsolete_folding",

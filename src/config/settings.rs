@@ -383,6 +383,12 @@ settings! {
         /// What becomes of other headers with an underscore: drop, refuse (400) or dangerous (kept).
         header_map: HeaderMapping as Word<HeaderMapping> = HeaderMapping::Drop,
             ["--header-map"] HOW, on_reload NewWorkers;
+
+        /// Who may speak uwsgi, where it is spoken: addresses and networks, comma separated; * is everybody. 403 for others.
+        ///
+        /// They are believed whatever they say of their clients. Peers of unix sockets always may.
+        uwsgi_allow_ips: AllowList as Networks = AllowList::localhost(),
+            ["--uwsgi-allow-from"] NETWORKS, on_reload NewWorkers;
     }
 
     section "HTTP/2" {

@@ -47,6 +47,7 @@ impl Server {
                 handshake: Duration::from_secs(10),
             },
             forwarded: Forwarded::new(AllowList::Everybody, &[], &[], HeaderMapping::Drop),
+            fronts: AllowList::localhost(),
             access_log_format: String::new(),
             max_requests: 0,
             max_requests_jitter: 0,

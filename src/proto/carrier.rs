@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use http::response;
+
 use super::access::Record;
 use super::connections::Watch;
 use super::guard::Refusal;
@@ -31,6 +33,9 @@ pub(crate) trait Carrier: 'static {
 
     /// The request's body broke while the app still had it.
     fn spoilt_in_use(&self) -> bool;
+
+    /// The head of an answer as the peer understands it; `delimited` if the answer tells its own length.
+    fn settle(&self, parts: &mut response::Parts, delimited: bool);
 
     /// The answer that is about to be sent makes it a connection of another protocol.
     fn switch(&self, record: Option<Box<Record>>);
@@ -67,6 +72,11 @@ impl Carrier for Wire {
     #[inline]
     fn spoilt_in_use(&self) -> bool {
         self.spoilt_in_use()
+    }
+
+    #[inline]
+    fn settle(&self, parts: &mut response::Parts, delimited: bool) {
+        self.speak_uwsgi(parts, delimited);
     }
 
     #[inline]

@@ -23,8 +23,9 @@ use super::late::Late;
 use super::page;
 use super::service::Service;
 use super::stream::Stream;
-use crate::app::{App, Ends, Scheme};
-use crate::config::Config;
+use super::uwsgi::Front;
+use crate::app::{Address, App, Ends, Scheme};
+use crate::config::{AllowList, Config};
 use crate::scoreboard::Row;
 
 /// hyper's smallest buffer limit.
@@ -39,6 +40,8 @@ const LINGER: usize = 64 * 1024;
 pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) forwarded: Forwarded,
+    /// Who may speak uwsgi.
+    fronts: AllowList,
     pub(crate) connections: Rc<Connections>,
     pub(crate) access: Option<Rc<AccessLog>>,
     /// Where the worker says whether requests are welcome.
@@ -55,6 +58,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Whether `peer` may speak uwsgi. Unix peers always may: the socket's permissions have let them in.
+    fn welcomes(&self, peer: &Address) -> bool {
+        match peer {
+            Address::Tcp(address) => self.fronts.allows_socket(address),
+            Address::Unix(_) => true,
+        }
+    }
+
     /// One request more was answered.
     pub(crate) fn count(&self) {
         if let Some(row) = &self.row {
@@ -74,6 +85,7 @@ pub(crate) struct Settings {
     pub(crate) rules: Rules,
     pub(crate) timeouts: Timeouts,
     pub(crate) forwarded: Forwarded,
+    pub(crate) fronts: AllowList,
     pub(crate) access_log_format: String,
     pub(crate) max_requests: u64,
     pub(crate) max_requests_jitter: u64,
@@ -108,6 +120,7 @@ impl From<&Config> for Settings {
                 &config.forwarder_headers,
                 config.header_map,
             ),
+            fronts: config.uwsgi_allow_ips.clone(),
             access_log_format: config.access_log_format.clone(),
             max_requests: config.max_requests,
             max_requests_jitter: config.max_requests_jitter,
@@ -115,6 +128,14 @@ impl From<&Config> for Settings {
             http2: Http2::from(config),
         }
     }
+}
+
+/// How requests come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Http,
+    /// From a front end, in packets.
+    Uwsgi,
 }
 
 /// Serves an app over HTTP/1 on the connections of a worker.
@@ -148,7 +169,8 @@ impl<A: App> HttpService<A> {
         // No timer: the sweep keeps the deadlines. No pipeline_flush: it holds answers back while the next request is
         // incomplete, and lets a response body grow without end in memory. One flat buffer: cheaper than writev.
         builder.half_close(true).writev(false);
-        builder.keep_alive(!settings.timeouts.keepalive.is_zero());
+        let keeps = !settings.timeouts.keepalive.is_zero();
+        builder.keep_alive(keeps);
         // The guard refuses first, always.
         let largest = settings
             .rules
@@ -172,9 +194,10 @@ impl<A: App> HttpService<A> {
             connections: Connections::new(&settings.timeouts),
             readiness_path: settings.readiness_path.map(String::into_boxed_str),
             http2: settings.http2,
-            keeps_alive: !settings.timeouts.keepalive.is_zero(),
+            keeps_alive: keeps,
             rules: settings.rules,
             forwarded: settings.forwarded,
+            fronts: settings.fronts,
             row,
             answered: Cell::new(0),
             enough,
@@ -222,7 +245,18 @@ impl<A: App> HttpService<A> {
         stream: Stream,
         ends: Ends,
     ) -> impl Future<Output = ()> + 'static {
-        self.connect(stream, ends, false)
+        self.connect(stream, ends, Manner::Http, false)
+    }
+
+    /// The same for a front end that speaks uwsgi.
+    ///
+    /// *Cancel safety*: as [`serve`](Self::serve).
+    pub(crate) fn serve_uwsgi(
+        self: &Rc<Self>,
+        stream: Stream,
+        ends: Ends,
+    ) -> impl Future<Output = ()> + 'static {
+        self.connect(stream, ends, Manner::Uwsgi, false)
     }
 
     /// Answers one request on a connection that there is no room for with 503, without the app.
@@ -233,27 +267,47 @@ impl<A: App> HttpService<A> {
         stream: Stream,
         ends: Ends,
     ) -> impl Future<Output = ()> + 'static {
-        self.connect(stream, ends, true)
+        self.connect(stream, ends, Manner::Http, true)
+    }
+
+    /// The same for a front end that speaks uwsgi.
+    ///
+    /// *Cancel safety*: as [`serve`](Self::serve).
+    pub(crate) fn refuse_uwsgi(
+        self: &Rc<Self>,
+        stream: Stream,
+        ends: Ends,
+    ) -> impl Future<Output = ()> + 'static {
+        self.connect(stream, ends, Manner::Uwsgi, true)
     }
 
     fn connect(
         self: &Rc<Self>,
         stream: Stream,
         mut ends: Ends,
+        manner: Manner,
         refused: bool,
     ) -> impl Future<Output = ()> + 'static {
         ends.drain = self.shared.connections.signal();
         let ends = Arc::new(ends);
         let trusted = self.shared.forwarded.trusts(ends.neighbour());
+        let front = match manner {
+            Manner::Http => None,
+            Manner::Uwsgi => Some(Front::new(
+                self.shared.welcomes(ends.neighbour()),
+                self.shared.keeps_alive,
+            )),
+        };
         let entry = self.shared.connections.enter(ends, refused);
-        let wire = Rc::new(Wire::new(Rc::clone(&self.shared), entry, stream, trusted));
+        let shared = Rc::clone(&self.shared);
+        let wire = Rc::new(Wire::new(shared, entry, stream, trusted, front));
         let http = Rc::clone(self);
         async move {
             if wire.scheme == Scheme::Https {
                 if wire.chose_http2() {
                     return serve_http2(http, wire, Start::Known(Vec::new())).await;
                 }
-            } else if trusted && http.shared.http2.prior_knowledge {
+            } else if trusted && http.shared.http2.prior_knowledge && wire.front.is_none() {
                 match opening(&wire).await {
                     Opening::Http1 => {}
                     Opening::Http2(first) => {

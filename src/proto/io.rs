@@ -21,11 +21,12 @@ use super::http::Shared;
 use super::inlet::Inlet;
 use super::stream::Stream;
 use super::upgrade::Upgrade;
+use super::uwsgi::Front;
 use crate::app::{BodyError, Client, Fate, Scheme};
 use crate::resident::Resident;
 
 /// Bytes read from a socket at a time, at most.
-const SCRATCH: usize = 64 * 1024;
+pub(super) const SCRATCH: usize = 64 * 1024;
 /// Answers to pipelined requests are sent when they are so many bytes.
 const GATHER: usize = 16 * 1024;
 /// So much of a body that the app has left is read.
@@ -74,13 +75,22 @@ pub(crate) struct Wire {
     /// The connection's own.
     pub(crate) scheme: Scheme,
     pub(super) upgrade: Upgrade,
+    /// There if the peer is a front end that speaks uwsgi.
+    pub(super) front: Option<Box<RefCell<Front>>>,
 }
 
 impl Wire {
-    pub(crate) fn new(shared: Rc<Shared>, entry: Entry, stream: Stream, trusted: bool) -> Self {
-        let scheme = match entry.watch().ends().tls {
-            Some(_) => Scheme::Https,
-            None => Scheme::Http,
+    pub(crate) fn new(
+        shared: Rc<Shared>,
+        entry: Entry,
+        stream: Stream,
+        trusted: bool,
+        front: Option<Front>,
+    ) -> Self {
+        // A front end tells how its client has come, whatever it uses itself.
+        let scheme = match (&entry.watch().ends().tls, &front) {
+            (Some(_), None) => Scheme::Https,
+            (None, _) | (Some(_), Some(_)) => Scheme::Http,
         };
         Self {
             scheme,
@@ -102,6 +112,7 @@ impl Wire {
             stalled: Cell::new(false),
             trusted,
             upgrade: Upgrade::default(),
+            front: front.map(|front| Box::new(RefCell::new(front))),
         }
     }
 
@@ -202,7 +213,13 @@ impl Wire {
     /// The client may still be sending what nobody will read.
     pub(crate) fn must_linger(&self) -> bool {
         let inlet = self.inlet.borrow();
-        !self.ended.get() && (inlet.refusal().is_some() || inlet.in_body() || !inlet.is_empty())
+        let holds = || {
+            self.front
+                .as_ref()
+                .is_some_and(|front| front.borrow().held() > 0)
+        };
+        !self.ended.get()
+            && (inlet.refusal().is_some() || inlet.in_body() || !inlet.is_empty() || holds())
     }
 
     /// A response body hands on so many bytes.
@@ -407,6 +424,14 @@ impl Wire {
         }
     }
 
+    /// A request begins.
+    #[inline]
+    pub(super) fn begin(&self, head: &[u8], repeated: bool) {
+        self.fate.borrow_mut().take();
+        self.client.borrow_mut().take();
+        self.watch().begin(head, repeated);
+    }
+
     fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -415,11 +440,7 @@ impl Wire {
         let rules = &self.shared.rules;
         let watch = self.watch();
         let inlet = &mut *self.inlet.borrow_mut();
-        let begin = |head: &[u8], repeated| {
-            self.fate.borrow_mut().take();
-            self.client.borrow_mut().take();
-            watch.begin(head, repeated);
-        };
+        let begin = |head: &[u8], repeated| self.begin(head, repeated);
         loop {
             let clear = inlet.take(rules, begin);
             let taken = clear.len().min(to.remaining());
@@ -461,16 +482,17 @@ impl Wire {
                     self.seal(inlet);
                     return Poll::Ready(Err(error));
                 }
-                Poll::Pending => ready!(self.wait(inlet)),
+                Poll::Pending => ready!(self.wait(inlet, false)),
             }
         }
     }
 
-    /// Nothing to read. `Ready` if it is not worth waiting for more: look again at the inlet and at `ended`.
-    fn wait(&self, inlet: &mut Inlet) -> Poll<()> {
+    /// Nothing to read; `begun` if part of a head is held elsewhere. `Ready` if it is not worth waiting for more: look again
+    /// at the inlet and at `ended`.
+    pub(super) fn wait(&self, inlet: &mut Inlet, begun: bool) -> Poll<()> {
         let watch = self.watch();
         let verdict = watch.verdict();
-        if inlet.is_idle() {
+        if inlet.is_idle() && !begun {
             if verdict.is_some() {
                 self.ended.set(true);
                 return Poll::Ready(());
@@ -495,7 +517,7 @@ impl Wire {
     }
 
     /// The library is about to see the end: tells the body why.
-    fn seal(&self, inlet: &Inlet) {
+    pub(super) fn seal(&self, inlet: &Inlet) {
         let Some(fate) = self.fate.borrow_mut().take() else {
             return;
         };
@@ -547,10 +569,12 @@ impl Read for Io {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let wire = self.wire()?;
-        if wire.upgrade.is_http() {
-            wire.poll_read(cx, &mut buf)
-        } else {
+        if !wire.upgrade.is_http() {
             wire.poll_read_upgraded(cx, &mut buf)
+        } else if let Some(front) = &wire.front {
+            wire.poll_read_uwsgi(front, cx, &mut buf)
+        } else {
+            wire.poll_read(cx, &mut buf)
         }
     }
 }

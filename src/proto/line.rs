@@ -27,15 +27,23 @@ impl Wire {
         if inlet.in_body() || inlet.refusal().is_some() {
             return false;
         }
-        while inlet.held() < MOST_HELD {
-            let before = inlet.held();
-            let read = self.poll_receive(cx, MOST_HELD, |bytes| inlet.hold(bytes));
+        let mut front = self.front.as_ref().map(|front| front.borrow_mut());
+        let mut held = front.as_ref().map_or(inlet.held(), |front| front.held());
+        while held < MOST_HELD {
+            let before = held;
+            let read = self.poll_receive(cx, MOST_HELD, |bytes| {
+                held += bytes.len();
+                match &mut front {
+                    Some(front) => front.hold(bytes),
+                    None => inlet.hold(bytes),
+                }
+            });
             match read {
                 Poll::Pending => return false,
-                Poll::Ready(Ok(())) if inlet.held() > before => {}
+                Poll::Ready(Ok(())) if held > before => {}
                 Poll::Ready(end) => {
                     self.ended.set(true);
-                    drop(inlet);
+                    drop((inlet, front));
                     let client = self.client.borrow_mut().take();
                     if let Some(client) = client.and_then(|client| client.upgrade()) {
                         client.left();
@@ -53,9 +61,10 @@ impl Connection for Wire {
         *self.client.borrow_mut() = Some(client);
     }
 
-    /// Not while the library has part of an earlier answer still to write: this would come into the midst of it.
+    /// Not while the library has part of an earlier answer still to write: this would come into the midst of it. Nor to a
+    /// front end that speaks uwsgi, which takes the first head for the answer's.
     fn inform(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        if self.stalled.get() {
+        if self.stalled.get() || self.front.is_some() {
             return false;
         }
         let mut out = self.out.borrow_mut();

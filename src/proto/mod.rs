@@ -2,14 +2,15 @@
 //!
 //! The way of a request: [`io`] reads it, the [`guard`] passes it or refuses it, hyper parses it, [`service`] makes it
 //! what apps see and calls the app, [`reply`] watches over the answer, [`access`] logs it. [`connections`] keeps the
-//! deadlines of all; [`upgrade`] is the way out of HTTP. TLS, where there is any, comes before all that. [`http2`] has ways of
-//! its own to the same service.
+//! deadlines of all; [`upgrade`] is the way out of HTTP, [`uwsgi`] another way in. TLS, where there is any, comes before
+//! all that. [`http2`] has ways of its own to the same service.
 
 pub mod bench;
 pub mod guard;
 pub mod http2;
 pub mod inlet;
 pub mod proxy;
+pub mod uwsgi;
 
 mod access;
 mod carrier;

@@ -202,7 +202,10 @@ impl<C: Carrier> Exchange<C> {
             parts.headers.insert(CONTENT_LENGTH, exact.into());
         }
         fields.settle(&mut parts.headers, &*self.wire);
-        let body = if bodiless(parts.status, self.head) {
+        let bodiless = bodiless(parts.status, self.head);
+        let delimited = bodiless || fields.length.is_some() || exact.is_some();
+        self.wire.settle(&mut parts, delimited);
+        let body = if bodiless {
             Reply::new(None, Some(0), self, &parts)
         } else {
             Reply::new(Some(body), fields.length.or(exact), self, &parts)
@@ -243,6 +246,7 @@ impl<C: Carrier> Exchange<C> {
             .insert(SERVER, HeaderValue::from_static(SERVER_NAME));
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         parts.headers.insert(CONTENT_LENGTH, length.into());
+        self.wire.settle(&mut parts, true);
         let bytes = if self.head { Bytes::new() } else { bytes };
         let mut body = Reply::new(None, (!self.head).then_some(length), self, &parts);
         body.rest = bytes;

@@ -24,7 +24,7 @@ use super::http2::Seed;
 use super::io::Wire;
 use super::page;
 use super::reply::{Exchange, Reply};
-use crate::app::{App, Body, Line, Origin, Scheme};
+use crate::app::{App, Body, Ends, Line, Origin, Scheme};
 use crate::error::chain;
 
 /// The app as one connection's hyper sees it.
@@ -73,13 +73,20 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
     fn call(&self, request: Request<Incoming>) -> Answer<A> {
         let (mut parts, incoming) = request.into_parts();
         let wire = &self.wire;
+        let told = wire.told(&mut parts);
         let scheme = self.prepare(&mut parts);
+        let ends = told.as_ref().map_or(wire.watch().ends(), |told| &told.ends);
+        let scheme = match &told {
+            Some(told) if told.https => scheme.map(|_| Scheme::Https),
+            Some(_) | None => scheme,
+        };
         let upgradable =
             parts.extensions.get::<OnUpgrade>().is_some() && incoming.is_end_stream();
         if upgradable
             && wire.trusted
             && wire.shared.http2.upgrade
             && wire.scheme == Scheme::Http
+            && told.is_none()
             && let Some(seed) = Seed::of(&parts)
         {
             wire.upgrade.sow(seed);
@@ -89,7 +96,12 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
             wire: Rc::clone(wire),
             head: parts.method == Method::HEAD,
             upgradable,
-            record: record(&**wire, &parts, *scheme.as_ref().unwrap_or(&wire.scheme)),
+            record: record(
+                &**wire,
+                &parts,
+                ends,
+                *scheme.as_ref().unwrap_or(&wire.scheme),
+            ),
         };
         let scheme = match admit(&parts, scheme, &exchange) {
             Ok(scheme) => scheme,
@@ -102,9 +114,10 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         };
         let line: Weak<Wire> = Rc::downgrade(wire);
         let origin = Origin {
-            ends: Arc::clone(wire.watch().ends()),
+            ends: Arc::clone(ends),
             scheme,
             trusted: wire.trusted,
+            gateway: told.map(|told| told.gateway),
         };
         Answer::begin(
             &self.http.app,
@@ -121,10 +134,11 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
 pub(super) fn record<C: Carrier>(
     wire: &C,
     parts: &request::Parts,
+    ends: &Arc<Ends>,
     scheme: Scheme,
 ) -> Option<Box<Record>> {
     let log = wire.shared().access.as_ref()?;
-    Some(log.begin(parts, wire.watch().ends(), scheme))
+    Some(log.begin(parts, ends, scheme))
 }
 
 /// Whether the request is for the app; else the page that answers it.

@@ -35,6 +35,7 @@ mod bodies;
 mod life;
 mod requests;
 mod upgrade;
+mod uwsgi;
 
 static PIECE: &[u8] = &[b'a'; 50_000];
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -64,6 +65,7 @@ fn settings() -> Settings {
             &["SCRIPT_NAME".to_owned()],
             HeaderMapping::Drop,
         ),
+        fronts: AllowList::localhost(),
         access_log_format: "%(r)s %(s)s %(b)s".to_owned(),
         max_requests: 0,
         max_requests_jitter: 0,

@@ -81,7 +81,12 @@ impl Wire {
             Stage::Promised => self.upgrade.stage.set(Stage::Open),
             Stage::Open | Stage::Over => (),
         }
-        self.inlet.borrow_mut().leave_http();
+        let mut inlet = self.inlet.borrow_mut();
+        if let Some(front) = &self.front {
+            inlet.hold(&front.borrow_mut().release());
+        }
+        inlet.leave_http();
+        drop(inlet);
         self.watch().enter(Phase::Upgraded);
         true
     }

@@ -83,6 +83,8 @@ impl<H: Host> Services<H> {
         match (speaks, room) {
             (Speaks::Http, Room::There) => self.http.serve(stream, ends).await,
             (Speaks::Http, Room::None) => self.http.refuse(stream, ends).await,
+            (Speaks::Uwsgi, Room::There) => self.http.serve_uwsgi(stream, ends).await,
+            (Speaks::Uwsgi, Room::None) => self.http.refuse_uwsgi(stream, ends).await,
             (Speaks::Tcp(name), Room::There) => {
                 let mut streams = self.streams.iter();
                 if let Some((_, service)) = streams.find(|(known, _)| known == name) {
@@ -91,8 +93,6 @@ impl<H: Host> Services<H> {
             }
             // Nothing can be said in a protocol that only its service knows.
             (Speaks::Tcp(_), Room::None) => drop(stream),
-            // The configuration has refused it.
-            (Speaks::Uwsgi, Room::There | Room::None) => drop(stream),
         }
     }
 }

@@ -40,6 +40,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["config", "error"]),
     // The subcommand: it knows no master but by what that tells.
     ("upgrade", &["GROUND", "cli", "config", "error", "os"]),
+    // The other one: it knows no server at all.
+    ("uwsgi_client", &["cli", "config", "error"]),
     // It reads the command line again at a reload.
     (
         "server",

@@ -50,5 +50,6 @@ mod survive;
 mod threads;
 mod tls;
 mod upgrade;
+mod uwsgi;
 mod websocket;
 mod wsgi_bad_apps;

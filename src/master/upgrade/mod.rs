@@ -334,7 +334,8 @@ fn how(ended: Ended) -> String {
                 Some(Exit::Usage) => " (command line)",
                 Some(Exit::WorkerBoot) => " (a worker could not boot)",
                 Some(Exit::AppLoad) => " (the app could not be loaded)",
-                Some(Exit::Done | Exit::Unsettled | Exit::Internal) | None => "",
+                Some(Exit::Done | Exit::Unsettled | Exit::BadAnswer | Exit::Internal)
+                | None => "",
             };
             format!("exited with code {code}{meaning}")
         }

@@ -1,17 +1,17 @@
 //! Which byte may stand where.
 
 /// `token` of RFC 9110 section 5.6.2: methods, field names, chunk extension names.
-pub(super) const TOKEN: u8 = 1;
+pub(in crate::proto) const TOKEN: u8 = 1;
 /// A method as Gunicorn takes it: a token without lower case letters and `#`.
 pub(super) const METHOD: u8 = 2;
 /// In a path; what `http::Uri` takes, less what is not ASCII.
-pub(super) const PATH: u8 = 4;
+pub(in crate::proto) const PATH: u8 = 4;
 /// In a query; likewise.
 pub(super) const QUERY: u8 = 8;
 /// In a registered name, `%` aside (RFC 3986 section 3.2.2).
 pub(super) const HOST: u8 = 16;
 /// In a field's value: visible, SP, HTAB, obs-text (RFC 9110 section 5.5).
-pub(super) const VALUE: u8 = 32;
+pub(in crate::proto) const VALUE: u8 = 32;
 /// `_`, in a field's name.
 pub(super) const UNDERSCORE: u8 = 64;
 /// A hexadecimal digit.
@@ -101,13 +101,13 @@ const CLASSES: [u8; 256] = {
 
 /// The classes of `byte`.
 #[inline]
-pub(super) fn class(byte: u8) -> u8 {
+pub(in crate::proto) fn class(byte: u8) -> u8 {
     CLASSES[usize::from(byte)]
 }
 
 /// All of `bytes` are of `wanted`.
 #[inline]
-pub(super) fn all(bytes: &[u8], wanted: u8) -> bool {
+pub(in crate::proto) fn all(bytes: &[u8], wanted: u8) -> bool {
     bytes.iter().all(|&byte| class(byte) & wanted != 0)
 }
 

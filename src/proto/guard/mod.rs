@@ -6,7 +6,7 @@
 //! gives the same verdict wherever the input is cut.
 
 mod chunked;
-mod class;
+pub(super) mod class;
 mod head;
 mod inert;
 mod parsed;

@@ -13,6 +13,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, COOKIE, DATE, HOST};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request,
+    response,
 };
 use http_body::Body as _;
 
@@ -86,6 +87,9 @@ impl Carrier for Lane {
     fn watch(&self) -> &Rc<Watch> {
         self.watch()
     }
+
+    /// Frames tell the length.
+    fn settle(&self, _: &mut response::Parts, _: bool) {}
 
     /// The next piece is asked for when the last one has been taken.
     fn throttle(&self) -> bool {
@@ -164,7 +168,12 @@ pub(super) async fn serve<A: App>(
         wire: Rc::clone(&lane),
         head: parts.method == Method::HEAD,
         upgradable: false,
-        record: record(&*lane, &parts, *scheme.as_ref().unwrap_or(&wire.scheme)),
+        record: record(
+            &*lane,
+            &parts,
+            wire.watch().ends(),
+            *scheme.as_ref().unwrap_or(&wire.scheme),
+        ),
     };
     let is_head = exchange.head;
     let answer = match admit(&parts, scheme, &exchange) {
@@ -190,6 +199,7 @@ pub(super) async fn serve<A: App>(
                 ends: Arc::clone(wire.watch().ends()),
                 scheme,
                 trusted: wire.trusted,
+                gateway: None,
             };
             let weak: Weak<Lane> = Rc::downgrade(&lane);
             Answer::begin(&http.app, parts, body, origin, Line::new(weak), exchange)

@@ -2,10 +2,10 @@
 
 use super::*;
 
-type Frames = StreamBody<Iter<std::vec::IntoIter<Result<Frame<Bytes>, AnyError>>>>;
+pub(super) type Frames = StreamBody<Iter<std::vec::IntoIter<Result<Frame<Bytes>, AnyError>>>>;
 
 /// A response of unknown length, whose body is these pieces.
-fn response(
+pub(super) fn response(
     fields: &[(&str, &str)],
     body: &[&'static str],
 ) -> Result<Response<Frames>, http::Error> {
@@ -24,7 +24,7 @@ fn response(
 }
 
 /// A stream of what an iterator gives.
-struct Iter<I>(I);
+pub(super) struct Iter<I>(I);
 
 impl<I: Iterator + Unpin> futures_core::Stream for Iter<I> {
     type Item = I::Item;

@@ -176,7 +176,7 @@ async fn shake_hands(
 }
 
 fn wire(shared: &Rc<Shared>, entry: Entry, stream: Stream) -> Wire {
-    Wire::new(Rc::clone(shared), entry, stream, false)
+    Wire::new(Rc::clone(shared), entry, stream, false, None)
 }
 
 async fn attempt(

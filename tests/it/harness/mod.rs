@@ -8,6 +8,8 @@ pub(crate) mod client;
 pub(crate) mod frames;
 pub(crate) mod http2;
 mod log;
+pub(crate) mod nginx;
+pub(crate) mod packets;
 pub(crate) mod process;
 mod quiet;
 pub(crate) mod rgun;
@@ -21,6 +23,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use browser::Browser;
 pub(crate) use client::{Address, Client, Response};
+pub(crate) use nginx::Nginx;
+pub(crate) use packets::Packet;
 pub(crate) use quiet::quiet;
 pub(crate) use rgun::{BINARY, Rgun, Server};
 pub(crate) use traffic::{Hammer, InBackground};

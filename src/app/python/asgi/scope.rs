@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use rustc_hash::FxHashMap;
 
 use crate::app::python::object::Ref;
-use crate::app::{Address, Ends, Origin, Scheme, Tls, pem};
+use crate::app::{Address, Ends, Gateway, Origin, Scheme, Tls, pem};
 
 /// What of the protocols is implemented.
 const SPEC_VERSION: &str = "2.5";
@@ -166,9 +166,13 @@ impl Scopes {
         scope.set_item(&keys.headers, self.fields(&parts.headers)?)?;
         let known = self.known(&origin.ends)?;
         scope.set_item(&keys.client, &known.client)?;
-        scope.set_item(&keys.server, &known.server)?;
+        match origin.gateway.as_deref().and_then(|told| self.server(told)) {
+            Some(server) => scope.set_item(&keys.server, server?)?,
+            None => scope.set_item(&keys.server, &known.server)?,
+        }
         scope.set_item(&keys.state, self.state.copy()?)?;
-        let extensions = if parts.version >= Version::HTTP_11 {
+        // Interim responses do not pass a front end that speaks uwsgi.
+        let extensions = if parts.version >= Version::HTTP_11 && origin.gateway.is_none() {
             self.modern.copy()?
         } else {
             self.old.copy()?
@@ -221,6 +225,12 @@ impl Scopes {
         origin: &Origin,
     ) -> PyResult<()> {
         let raw = parts.uri.path();
+        let told = origin.gateway.as_deref().map(Gateway::script_name);
+        if let Some(root) = told.filter(|root| !root.is_empty()) {
+            // Decoded, and the path begins with it.
+            scope.set_item(&self.keys.root_path, String::from_utf8_lossy(root))?;
+            return self.path(scope, raw);
+        }
         let sent = if origin.trusted {
             parts.headers.get(SCRIPT_NAME)
         } else {
@@ -241,6 +251,10 @@ impl Scopes {
             full = format!("{root}{raw}");
             &full
         };
+        self.path(scope, raw)
+    }
+
+    fn path(&self, scope: &Bound<'static, PyDict>, raw: &str) -> PyResult<()> {
         let (path, raw_path) = self.path.borrow_mut().get(raw.as_bytes(), |raw| {
             let raw_path = PyBytes::new(self.py, raw).into_any();
             let decoded = percent_decode(raw).decode_utf8_lossy();
@@ -248,6 +262,14 @@ impl Scopes {
         })?;
         scope.set_item(&self.keys.path, path)?;
         scope.set_item(&self.keys.raw_path, raw_path)
+    }
+
+    /// The name and port that a front end says the server goes by.
+    fn server(&self, told: &Gateway) -> Option<PyResult<Ref>> {
+        let port = told.server_port()?;
+        let name = String::from_utf8_lossy(told.server_name());
+        let pair = (!name.is_empty()).then(|| (name, port).into_pyobject(self.py))?;
+        Some(pair.map(Bound::into_any))
     }
 
     /// The header fields, in pairs of bytes.

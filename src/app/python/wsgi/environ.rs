@@ -28,7 +28,7 @@ use super::file::FileWrapper;
 use super::input::EmptyInput;
 use super::shape::{Shapes, Transport};
 use crate::app::python::object::{self, Ref};
-use crate::app::{Ends, Origin, Scheme};
+use crate::app::{Ends, Gateway, Origin, Scheme};
 
 pub(super) use self::connection::Known;
 pub(super) use self::words::Keys;
@@ -140,7 +140,12 @@ impl Environs {
         let known = self.known(&origin.ends)?;
         let (environ, mounted) = self.begin(&parts.headers, &known)?;
         self.line(&environ, parts)?;
-        self.mount(&environ, parts, mounted && origin.trusted)?;
+        match &origin.gateway {
+            Some(gateway) if !gateway.script_name().is_empty() => {
+                self.mount_as_told(&environ, parts, gateway)?;
+            }
+            Some(_) | None => self.mount(&environ, parts, mounted && origin.trusted)?,
+        }
         if origin.scheme == Scheme::Https {
             environ.set_item(&self.keys.scheme, &self.values.https)?;
         }
@@ -160,6 +165,9 @@ impl Environs {
         }
         if let Some(early_hints) = early_hints {
             environ.set_item(&self.keys.early_hints, early_hints)?;
+        }
+        if let Some(gateway) = &origin.gateway {
+            self.variables(&environ, gateway)?;
         }
         Ok(environ)
     }
@@ -274,6 +282,31 @@ impl Environs {
             object::latin1(self.py, &percent_decode(path).collect::<Vec<u8>>())
         })?;
         environ.set_item(&self.keys.path, path)?;
+        Ok(())
+    }
+
+    /// `SCRIPT_NAME` as a front end says it, decoded, and `PATH_INFO` beneath it.
+    fn mount_as_told(
+        &self,
+        environ: &Bound<'static, PyDict>,
+        parts: &Parts,
+        gateway: &Gateway,
+    ) -> PyResult<()> {
+        let script = gateway.script_name();
+        let path: Vec<u8> = percent_decode(parts.uri.path().as_bytes()).collect();
+        let path = path.strip_prefix(script).unwrap_or(&path);
+        environ.set_item(&self.keys.script, object::latin1(self.py, script)?)?;
+        environ.set_item(&self.keys.path, object::latin1(self.py, path)?)
+    }
+
+    /// What else a front end says, as uWSGI's apps find it.
+    fn variables(&self, environ: &Bound<'static, PyDict>, gateway: &Gateway) -> PyResult<()> {
+        for (name, value) in gateway.variables() {
+            environ.set_item(
+                PyString::new(self.py, name),
+                object::latin1(self.py, value)?,
+            )?;
+        }
         Ok(())
     }
 
