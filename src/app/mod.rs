@@ -17,6 +17,9 @@ use crate::error::{AnyError, Exit};
 
 mod body;
 pub mod builtin;
+mod file;
+#[cfg(feature = "static")]
+pub(crate) mod files;
 mod line;
 #[cfg(feature = "python")]
 pub(crate) mod python;
@@ -25,6 +28,10 @@ pub mod tower;
 pub use crate::drain::{Departure, Drain};
 pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
+pub use file::FileBody;
+#[cfg(feature = "python")]
+pub(crate) use file::FileReader;
+pub(crate) use file::{FileRange, became_shorter};
 pub use line::Line;
 pub(crate) use line::{Client, Connection, Forsaken};
 

@@ -7,6 +7,7 @@
 
 mod bind;
 mod check;
+mod compress;
 mod declare;
 mod file;
 mod foreign;
@@ -14,6 +15,7 @@ mod generate;
 mod kind;
 mod list;
 mod merge;
+mod mount;
 mod raw;
 mod script;
 mod settings;
@@ -25,7 +27,7 @@ pub use kind::Form;
 pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
 pub use value::{
-    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
+    Algorithm, AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, LogLevel, LogTarget,
     ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass, WorkerRange,
 };
 

@@ -8,6 +8,7 @@ pub(crate) mod child;
 pub(crate) mod datagram;
 pub(crate) mod epoll;
 pub(crate) mod fds;
+pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod mmap;
 pub(crate) mod orphan;

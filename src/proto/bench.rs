@@ -49,6 +49,7 @@ impl Server {
             max_requests: 0,
             max_requests_jitter: 0,
             readiness_path: None,
+            around: None,
         };
         Self(HttpService::with(app, settings, None, None))
     }

@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use tokio::sync::Notify;
 
 use super::access::{AccessLog, Format, Sink};
+use super::around::Around;
 use super::connections::{Connections, Peer, Timeouts, Verdict};
 use super::forwarded::Forwarded;
 use super::guard::Rules;
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) access: Option<Rc<AccessLog>>,
     /// Where the worker says whether requests are welcome.
     pub(crate) readiness_path: Option<Box<str>>,
+    pub(super) around: Option<Box<Around>>,
     row: Option<Row>,
     answered: Cell<u64>,
     /// The worker is recycled after so many answers; zero is never.
@@ -72,6 +74,7 @@ pub(crate) struct Settings {
     pub(crate) max_requests: u64,
     pub(crate) max_requests_jitter: u64,
     pub(crate) readiness_path: Option<String>,
+    pub(crate) around: Option<Box<Around>>,
 }
 
 impl From<&Config> for Settings {
@@ -104,6 +107,7 @@ impl From<&Config> for Settings {
             max_requests: config.max_requests,
             max_requests_jitter: config.max_requests_jitter,
             readiness_path: config.readiness_path.clone(),
+            around: Around::of(config),
         }
     }
 }
@@ -162,6 +166,7 @@ impl<A: App> HttpService<A> {
             access: access.map(|sink| AccessLog::new(Format::compile(&format), sink)),
             connections: Connections::new(&settings.timeouts),
             readiness_path: settings.readiness_path.map(String::into_boxed_str),
+            around: settings.around,
             rules: settings.rules,
             forwarded: settings.forwarded,
             row,

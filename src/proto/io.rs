@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::connections::{Entry, Phase, Verdict, Watch};
@@ -23,7 +24,8 @@ use super::guard::{Facts, Place, Refusal};
 use super::http::Shared;
 use super::inlet::Inlet;
 use super::upgrade::Upgrade;
-use crate::app::{BodyError, Client, Fate};
+use crate::app::{BodyError, Client, Fate, FileRange};
+use crate::files;
 use crate::resident::Resident;
 
 /// Bytes read from a socket at a time, at most.
@@ -80,6 +82,45 @@ impl Stream {
         }
     }
 
+    /// Whether the kernel can send files on it.
+    fn takes_files(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Memory(_) => false,
+        }
+    }
+
+    /// Has the kernel send at most `count` bytes of a file; zero where that has none.
+    fn poll_file(
+        &self,
+        cx: &mut Context<'_>,
+        range: &FileRange,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut next = range.next();
+        loop {
+            let sent = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || {
+                        files::send(stream.as_fd(), range.file(), &mut next, count)
+                    })
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || {
+                        files::send(stream.as_fd(), range.file(), &mut next, count)
+                    })
+                }
+                Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
     /// The next close sends a reset, so that the client cannot take what it has for all there is.
     fn reset_on_close(&self) {
         if let Self::Tcp(stream) = self {
@@ -126,6 +167,8 @@ pub(crate) struct Wire {
     pub(super) client: RefCell<Option<Weak<dyn Client>>>,
     /// The library could not write all that it wanted to.
     pub(super) stalled: Cell<bool>,
+    /// A file waits until it has.
+    pub(super) file_waits: Cell<bool>,
     /// The peer may be believed.
     pub(crate) trusted: bool,
     pub(super) upgrade: Upgrade,
@@ -149,6 +192,7 @@ impl Wire {
             forsaken: Cell::new(false),
             client: RefCell::default(),
             stalled: Cell::new(false),
+            file_waits: Cell::new(false),
             trusted,
             upgrade: Upgrade::default(),
         }
@@ -371,10 +415,38 @@ impl Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.stream.borrow_mut().poll_write(cx, bytes) {
+        let polled = self.stream.borrow_mut().poll_write(cx, bytes);
+        match self.note_sent(cx, polled) {
             Poll::Ready(Ok(0)) if !bytes.is_empty() => {
                 Poll::Ready(Err(io::ErrorKind::WriteZero.into()))
             }
+            polled => polled,
+        }
+    }
+
+    /// Whether the kernel can send files on this connection.
+    pub(super) fn takes_files(&self) -> bool {
+        self.stream.borrow().takes_files()
+    }
+
+    /// Has the kernel send at most `count` bytes of a file; zero where that has none.
+    pub(super) fn poll_socket_file(
+        &self,
+        cx: &mut Context<'_>,
+        range: &FileRange,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        let polled = self.stream.borrow().poll_file(cx, range, count);
+        self.note_sent(cx, polled)
+    }
+
+    /// What the client's end took, or that it takes nothing now.
+    fn note_sent(
+        &self,
+        cx: &Context<'_>,
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match polled {
             Poll::Ready(Ok(sent)) => {
                 self.watch().sent(sent);
                 self.backlog.set(self.backlog.get().saturating_sub(sent));
@@ -557,6 +629,9 @@ impl Write for Io {
         let written = wire.poll_gather(cx, buf);
         let all = matches!(written, Poll::Ready(Ok(length)) if length == buf.len());
         wire.stalled.set(!all);
+        if all && wire.file_waits.take() {
+            cx.waker().wake_by_ref();
+        }
         written
     }
 

@@ -9,6 +9,10 @@ pub mod guard;
 pub mod inlet;
 
 mod access;
+mod around;
+mod coming;
+#[cfg(feature = "compression")]
+mod compress;
 mod connections;
 mod forwarded;
 mod http;
@@ -17,6 +21,7 @@ mod late;
 mod line;
 mod page;
 mod reply;
+mod sending;
 mod service;
 mod upgrade;
 

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
@@ -12,11 +12,14 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::access::Record;
+use super::around::{Asked, Opening};
+use super::coming::{Coming, Source};
 use super::connections::Peer;
 use super::guard::Refusal;
 use super::io::Wire;
 use super::page;
-use crate::app::Forsaken;
+use super::sending::{COPIED, Failed, Piece, Sending};
+use crate::app::{FileBody, FileRange, Forsaken};
 use crate::error::{AnyError, chain};
 
 /// What the `Server` field says.
@@ -144,6 +147,8 @@ pub(crate) struct Exchange {
     pub(super) upgradable: bool,
     /// For the access log.
     pub(super) record: Option<Box<Record>>,
+    /// For what the server does with the answer.
+    pub(super) asked: Option<Box<Asked>>,
 }
 
 impl Exchange {
@@ -163,8 +168,47 @@ impl Exchange {
         page::response(StatusCode::INTERNAL_SERVER_ERROR, "")
     }
 
+    /// The file that the app's response names instead of a body.
+    #[inline]
+    pub(super) fn named<B>(&self, response: &mut Response<B>) -> Option<Opening> {
+        let asked = self.asked.as_ref()?;
+        self.wire.shared.around.as_ref()?.named(asked, response)
+    }
+
     /// The app's response as it may be sent; a page in its place if it may not.
-    pub(super) fn send<B>(self, response: Response<B>) -> Response<Reply<B>>
+    pub(super) fn send<B>(self, mut response: Response<B>) -> Response<Reply<B>>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
+        let file = response.extensions_mut().remove::<FileRange>();
+        self.check(response.map(|body| Source::App { body }), file)
+    }
+
+    /// A static file as it may be sent.
+    pub(super) fn send_file<B>(self, response: Response<FileBody>) -> Response<Reply<B>>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
+        let status = response.status();
+        if (status.is_client_error() || status.is_server_error())
+            && response.body().is_end_stream()
+        {
+            let mut page = page::of_file(response);
+            if self.wire.watch().is_last() {
+                page.headers_mut().insert(CONNECTION, CLOSE);
+            }
+            return self.send_page(page);
+        }
+        let file = response.body().range().cloned();
+        self.check(response.map(|body| Source::File { body }), file)
+    }
+
+    /// A response held to the rules; `file` is what its body is, if it is one.
+    fn check<B>(
+        self,
+        response: Response<Source<B>>,
+        file: Option<FileRange>,
+    ) -> Response<Reply<B>>
     where
         B: Body<Data = Bytes, Error = AnyError>,
     {
@@ -192,13 +236,54 @@ impl Exchange {
         let body = if bodiless(parts.status, self.head) {
             Reply::new(None, Some(0), self, &parts)
         } else {
-            Reply::new(Some(body), fields.length.or(exact), self, &parts)
+            let length = fields.length.or(exact);
+            let (coming, length) = self.encode(&mut parts, body, length);
+            let sending = match coming {
+                Coming::Plain { .. } => file.and_then(|file| self.sending(file, length)),
+                Coming::Compressed { .. } => None,
+            };
+            let mut body = Reply::new(Some(coming), length, self, &parts);
+            body.sending = sending;
+            body
         };
         Response::from_parts(parts, body)
     }
 
+    /// The body as the client is to get it, and its length: compressed, where that is wanted.
+    #[inline]
+    fn encode<B>(
+        &self,
+        parts: &mut response::Parts,
+        body: Source<B>,
+        length: Option<u64>,
+    ) -> (Coming<B>, Option<u64>)
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
+        #[cfg(feature = "compression")]
+        if let Some(asked) = &self.asked
+            && let Some(around) = &self.wire.shared.around
+            && let Some(compression) = &around.compression
+        {
+            return compression.encode(&asked.headers, parts, body, length);
+        }
+        let _ = parts;
+        (Coming::Plain { body }, length)
+    }
+
+    /// A file that the kernel can send, and that is worth it; a body of `length` bytes has room for it.
+    fn sending(&self, mut file: FileRange, length: Option<u64>) -> Option<Box<Sending>> {
+        if let Some(length) = length {
+            file.limit(length);
+        }
+        (file.left() > COPIED && self.wire.takes_files()).then(|| Box::new(Sending::new(file)))
+    }
+
     /// The app's answer by which the connection leaves HTTP (RFC 9110 section 15.2.2).
-    fn switch<B>(mut self, mut parts: response::Parts) -> Response<Reply<B>> {
+    fn switch<B>(mut self, mut parts: response::Parts) -> Response<Reply<B>>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
         if !parts.headers.contains_key(UPGRADE) {
             let page = self.fail(&Fault::Unnamed.to_string());
             return self.send_page(page);
@@ -223,7 +308,10 @@ impl Exchange {
     }
 
     /// A page of ours in the place of the app's response.
-    pub(super) fn send_page<B>(self, page: Response<Bytes>) -> Response<Reply<B>> {
+    pub(super) fn send_page<B>(self, page: Response<Bytes>) -> Response<Reply<B>>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
         let (mut parts, bytes) = page.into_parts();
         parts
             .headers
@@ -256,9 +344,14 @@ fn bodiless(status: StatusCode, head: bool) -> bool {
 
 pin_project! {
     /// A response's body on its way to the client.
-    pub(crate) struct Reply<B> {
+    pub(crate) struct Reply<B>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
         #[pin]
-        body: Option<B>,
+        body: Option<Coming<B>>,
+        // The body is a file, and the kernel sends it.
+        sending: Option<Box<Sending>>,
         // What is left of the app's last piece.
         rest: Bytes,
         // Bytes that are still to come from the app, if they are known.
@@ -271,9 +364,12 @@ pin_project! {
     }
 }
 
-impl<B> Reply<B> {
+impl<B> Reply<B>
+where
+    B: Body<Data = Bytes, Error = AnyError>,
+{
     fn new(
-        body: Option<B>,
+        body: Option<Coming<B>>,
         length: Option<u64>,
         mut exchange: Exchange,
         parts: &response::Parts,
@@ -283,6 +379,7 @@ impl<B> Reply<B> {
         }
         Self {
             body,
+            sending: None,
             rest: Bytes::new(),
             left: length,
             length,
@@ -296,17 +393,22 @@ impl<B> Body for Reply<B>
 where
     B: Body<Data = Bytes, Error = AnyError>,
 {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = AnyError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
-        let mut this = self.project();
-        if let Some(error) = this.cut.take() {
+    ) -> Poll<Option<Result<Frame<Piece>, AnyError>>> {
+        if let Some(error) = self.as_mut().project().cut.take() {
             return Poll::Ready(Some(Err(error)));
         }
+        if self.sending.is_some()
+            && let Some(frame) = ready!(self.as_mut().poll_sending(cx))
+        {
+            return Poll::Ready(Some(frame));
+        }
+        let mut this = self.project();
         if this.exchange.wire.throttle() {
             return Poll::Pending;
         }
@@ -347,7 +449,7 @@ where
                     // Trailers end a body; with a length there is no room for them.
                     Err(frame) if this.length.is_none() => {
                         this.body.set(None);
-                        return Poll::Ready(Some(Ok(frame)));
+                        return Poll::Ready(Some(Ok(frame.map_data(Piece::Bytes))));
                     }
                     Err(_) => continue,
                 },
@@ -371,7 +473,7 @@ where
         if let Some(record) = &mut this.exchange.record {
             record.sent(piece.len());
         }
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(Frame::data(Piece::Bytes(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -386,6 +488,53 @@ where
     fn size_hint(&self) -> SizeHint {
         self.length
             .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl<B> Reply<B>
+where
+    B: Body<Data = Bytes, Error = AnyError>,
+{
+    /// Has the kernel send the file that the body is; nothing where it cannot, and the body is to be read.
+    fn poll_sending(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, AnyError>>> {
+        let mut this = self.project();
+        let Some(sending) = this.sending else {
+            return Poll::Ready(None);
+        };
+        let before = sending.sent();
+        let polled = this.exchange.wire.poll_send_file(cx, sending);
+        let sent = sending.sent();
+        if let Some(record) = &mut this.exchange.record
+            && sent > before
+        {
+            record.sent(sent - before);
+        }
+        let ended = ready!(polled);
+        *this.sending = None;
+        let error: AnyError = match ended {
+            Ok(()) => {
+                this.body.set(None);
+                let length = u64::try_from(sent).unwrap_or(u64::MAX);
+                *this.left = this.left.map(|left| left.saturating_sub(length));
+                return Poll::Ready(Some(Ok(Frame::data(Piece::Sent(sent)))));
+            }
+            Err(Failed::Unable) => return Poll::Ready(None),
+            Err(Failed::Socket(error)) => {
+                let peer = &this.exchange.wire.watch().ends().peer;
+                tracing::debug!("Client {} has left: {error}", Peer(peer));
+                error.into()
+            }
+            Err(Failed::File(error)) => {
+                let request = this.exchange.wire.watch().request();
+                tracing::error!("Error handling request {request}: {error}");
+                error.into()
+            }
+        };
+        this.body.set(None);
+        Poll::Ready(Some(Err(error)))
     }
 }
 

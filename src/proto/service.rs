@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
+use super::around::Opening;
 use super::guard::Refusal;
 use super::http::HttpService;
 use super::io::Wire;
@@ -80,6 +81,11 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
                 let scheme = *scheme.as_ref().unwrap_or(&Scheme::Http);
                 log.begin(&parts, wire.watch().ends(), scheme)
             }),
+            asked: wire
+                .shared
+                .around
+                .as_ref()
+                .map(|around| around.keep(&parts)),
         };
         if wire.watch().is_refused() {
             return Answer::page(page::no_room(), exchange);
@@ -100,6 +106,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         } else {
             Body::incoming(incoming, wire.expect_body())
         };
+        if let Some(around) = &wire.shared.around
+            && let Some(file) = around.file(&mut parts)
+        {
+            // The connection sees to what the client sends with it.
+            drop(body);
+            return Answer::file(file, exchange);
+        }
         let origin = Origin {
             ends: Arc::clone(wire.watch().ends()),
             scheme,
@@ -119,7 +132,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         match called {
             Ok(()) => Answer {
                 future,
-                page: None,
+                other: None,
                 exchange: Some(exchange),
             },
             Err(_) => Answer::page(exchange.fail("the app panicked"), exchange),
@@ -133,16 +146,30 @@ pin_project! {
         #[pin]
         future: Option<A::Future>,
         // Seldom there, and large.
-        page: Option<Box<Response<Bytes>>>,
+        other: Option<Box<Other>>,
         exchange: Option<Exchange>,
     }
 }
 
+/// An answer that is not the app's.
+enum Other {
+    Page(Response<Bytes>),
+    File(Opening),
+}
+
 impl<A: App> Answer<A> {
     fn page(page: Response<Bytes>, exchange: Exchange) -> Self {
+        Self::other(Other::Page(page), exchange)
+    }
+
+    fn file(file: Opening, exchange: Exchange) -> Self {
+        Self::other(Other::File(file), exchange)
+    }
+
+    fn other(other: Other, exchange: Exchange) -> Self {
         Self {
             future: None,
-            page: Some(Box::new(page)),
+            other: Some(Box::new(other)),
             exchange: Some(exchange),
         }
     }
@@ -161,7 +188,18 @@ impl<A: App> Future for Answer<A> {
                 return Poll::Pending;
             }
             this.future.set(None);
+            if let Poll::Ready(Ok(response)) = &mut outcome
+                && let Some(exchange) = this.exchange
+                && let Some(file) = exchange.named(response)
+            {
+                *this.other = Some(Box::new(Other::File(file)));
+                outcome = Poll::Pending;
+            }
         }
+        let file = match this.other.as_deref_mut() {
+            Some(Other::File(file)) => Some(ready!(file.as_mut().poll(cx))),
+            Some(Other::Page(_)) | None => None,
+        };
         let Some(exchange) = this.exchange.take() else {
             // Polled after its end, which hyper does not do.
             return Poll::Pending;
@@ -172,13 +210,16 @@ impl<A: App> Future for Answer<A> {
             let page = exchange.refuse(refusal);
             return Poll::Ready(Ok(exchange.send_page(page)));
         }
-        let page = match (outcome, this.page.take()) {
+        if let Some(response) = file {
+            return Poll::Ready(Ok(exchange.send_file(response)));
+        }
+        let page = match (outcome, this.other.take().map(|other| *other)) {
             (Poll::Ready(Ok(response)), _) => {
                 return Poll::Ready(Ok(exchange.send(response)));
             }
             (Poll::Ready(Err(error)), _) => exchange.fail(&chain(&*error)),
-            (Poll::Pending, Some(page)) => *page,
-            (Poll::Pending, None) => exchange.fail("the app panicked"),
+            (Poll::Pending, Some(Other::Page(page))) => page,
+            (Poll::Pending, Some(Other::File(_)) | None) => exchange.fail("the app panicked"),
         };
         Poll::Ready(Ok(exchange.send_page(page)))
     }

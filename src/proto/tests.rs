@@ -62,6 +62,7 @@ fn settings() -> Settings {
         max_requests: 0,
         max_requests_jitter: 0,
         readiness_path: None,
+        around: None,
     }
 }
 
