@@ -284,7 +284,7 @@ fn the_app_may_come_from_the_file() {
     assert_eq!(
         Start::new().mistakes(&["builtin:helo"]),
         [
-            "command line: \"builtin:helo\": names no built-in app; there are builtin:hello and builtin:echo; did you mean hello?"
+            "command line: \"builtin:helo\": names no built-in app; there are builtin:hello and builtin:echo and builtin:static:DIRECTORY; did you mean hello?"
         ]
     );
 }

@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 #[cfg(feature = "compression")]
-use super::compress::Announced;
+use super::compress::{Announced, poll_compressed};
 use crate::app::FileBody;
 use crate::error::AnyError;
 
@@ -90,6 +90,9 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
         match self.project() {
             ComingProjection::Plain { body } => body.poll_frame(cx),
+            #[cfg(feature = "compression")]
+            ComingProjection::Compressed { body } => poll_compressed(body.as_mut(), cx),
+            #[cfg(not(feature = "compression"))]
             ComingProjection::Compressed { body } => body.as_mut().poll_frame(cx),
         }
     }

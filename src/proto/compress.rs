@@ -14,7 +14,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use tower_http::compression::{Compression as Service, CompressionBody};
 use tower_service::Service as _;
 
-use super::coming::{Coming, Source};
+use super::coming::{Coming, Compressed, Source};
 use crate::config::{Algorithm, Config};
 use crate::error::AnyError;
 
@@ -166,6 +166,30 @@ where
     }
 }
 
+/// The next piece of a compressed body.
+///
+/// When the app has nothing more yet, the library gives out what it has of the piece before, and would ask the app again at
+/// once. But the app may be about to do something that takes long: what there is has to be sent first.
+pub(super) fn poll_compressed<B>(
+    mut body: Pin<&mut Compressed<B>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, AnyError>>>
+where
+    B: Body<Data = Bytes, Error = AnyError>,
+{
+    let parked =
+        |body: Pin<&mut Compressed<B>>| std::mem::take(body.get_pin_mut().project().parked);
+    if parked(body.as_mut()) {
+        // Whoever said so wakes the task, or has done so already.
+        return Poll::Pending;
+    }
+    let polled = body.as_mut().poll_frame(cx);
+    if polled.is_pending() {
+        parked(body);
+    }
+    polled
+}
+
 /// An app's body ended before the length that it announced, which a compressed one no longer shows.
 #[derive(Debug, thiserror::Error)]
 #[error("the app's body ended {0} bytes before its Content-Length")]
@@ -178,6 +202,8 @@ pin_project! {
         #[pin]
         body: Option<Source<B>>,
         left: Option<u64>,
+        // It has said that nothing more is there yet: it is not asked again in this turn, however often the library asks.
+        parked: bool,
     }
 }
 
@@ -186,6 +212,7 @@ impl<B> Default for Announced<B> {
         Self {
             body: None,
             left: None,
+            parked: false,
         }
     }
 }
@@ -195,6 +222,7 @@ impl<B> Announced<B> {
         Self {
             body: Some(body),
             left: length,
+            parked: false,
         }
     }
 }
@@ -214,7 +242,13 @@ where
         let Some(body) = this.body.as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let frame = std::task::ready!(body.poll_frame(cx));
+        if *this.parked {
+            return Poll::Pending;
+        }
+        let Poll::Ready(frame) = body.poll_frame(cx) else {
+            *this.parked = true;
+            return Poll::Pending;
+        };
         let Some(left) = this.left else {
             return Poll::Ready(frame);
         };

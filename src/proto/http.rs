@@ -285,6 +285,7 @@ where
 {
     let watch = wire.watch();
     watch.park(cx);
+    wire.begin_turn();
     match watch.verdict() {
         Some(Verdict::SlowReader) => {
             tracing::debug!(

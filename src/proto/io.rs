@@ -155,6 +155,8 @@ pub(crate) struct Wire {
     backlog: Cell<usize>,
     /// A response body waits for the backlog to shrink.
     throttled: Cell<bool>,
+    /// Counts the turns of the connection's task.
+    turn: Cell<u32>,
     /// The client has closed its half.
     pub(super) ended: Cell<bool>,
     /// Where the body being received learns why it ended.
@@ -186,6 +188,7 @@ impl Wire {
             blocked: Cell::new(false),
             backlog: Cell::new(0),
             throttled: Cell::new(false),
+            turn: Cell::new(0),
             ended: Cell::new(false),
             fate: RefCell::default(),
             rest: RefCell::default(),
@@ -200,6 +203,16 @@ impl Wire {
 
     pub(crate) fn watch(&self) -> &Rc<Watch> {
         self.entry.watch()
+    }
+
+    /// The connection's task has a turn.
+    pub(crate) fn begin_turn(&self) {
+        self.turn.set(self.turn.get().wrapping_add(1));
+    }
+
+    /// Which turn it is.
+    pub(crate) fn turn(&self) -> u32 {
+        self.turn.get()
     }
 
     /// What the guard knows of the request being served.

@@ -358,6 +358,8 @@ pin_project! {
         left: Option<u64>,
         // What `left` was at first.
         length: Option<u64>,
+        // The turn of the connection in which the body had nothing more.
+        parked: Option<u32>,
         // Why the response is cut, once what came before is on its way.
         cut: Option<AnyError>,
         exchange: Exchange,
@@ -383,6 +385,7 @@ where
             rest: Bytes::new(),
             left: length,
             length,
+            parked: None,
             cut: None,
             exchange,
         }
@@ -412,6 +415,11 @@ where
         if this.exchange.wire.throttle() {
             return Poll::Pending;
         }
+        // What came before is sent first, however often the library asks: an app that is called within this poll may
+        // not come back soon.
+        if this.rest.is_empty() && *this.parked == Some(this.exchange.wire.turn()) {
+            return Poll::Pending;
+        }
         while let Some(body) = this.body.as_mut().as_pin_mut() {
             if !this.rest.is_empty() && *this.left != Some(0) {
                 break;
@@ -421,9 +429,14 @@ where
             }
             let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));
             let error = match polled {
-                Ok(Poll::Pending) if this.rest.is_empty() => return Poll::Pending,
-                // The last byte is here; the client need not wait for what the app does after it.
-                Ok(Poll::Pending) => break,
+                Ok(Poll::Pending) => {
+                    *this.parked = Some(this.exchange.wire.turn());
+                    if this.rest.is_empty() {
+                        return Poll::Pending;
+                    }
+                    // The last byte is here; the client need not wait for what the app does after it.
+                    break;
+                }
                 Ok(Poll::Ready(None)) => {
                     this.body.set(None);
                     match *this.left {

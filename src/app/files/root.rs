@@ -61,7 +61,8 @@ impl Root {
     /// `NotFound` for all that nobody is to be told of: what is neither a file nor a directory, what is hidden, what leads out.
     /// `WouldBlock` as [`Patience`] says.
     pub(super) fn open(&self, path: &Path, patience: Patience) -> io::Result<Found> {
-        if self.hidden == Hidden::Missing && is_hidden(path) {
+        let cut = path.as_os_str().as_encoded_bytes().contains(&0);
+        if cut || (self.hidden == Hidden::Missing && is_hidden(path)) {
             return Err(io::ErrorKind::NotFound.into());
         }
         match self.open_in(&*self.directory(false)?, path, patience) {
