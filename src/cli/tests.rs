@@ -340,9 +340,15 @@ fn help_and_version_are_outcomes_that_are_done() {
 }
 
 #[test]
-fn no_sendfile_is_so_already() {
+fn no_sendfile_switches_it_off() {
+    assert!(Start::new().config(&["app"]).sendfile);
     let loaded = Start::new().load(&["app", "--no-sendfile"]).unwrap();
     assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
+    assert!(!loaded.config.sendfile);
+    let start = Start::new().file("sendfile = false");
+    assert!(!start.config(&["app"]).sendfile);
+    let start = Start::new().env("SENDFILE", "0");
+    assert!(!start.config(&["app"]).sendfile);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use super::bind::Bind;
 use super::compress::Algorithms;
 use super::declare::{Reload, Setting, settings};
 use super::kind::{
-    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, UrlPath,
-    Whole, Word, Workers,
+    Account, App, Bytes, File, HeaderName, Kind, Log, Mask, Seconds, Switch, Text, Unless,
+    UrlPath, Whole, Word, Workers,
 };
 use super::list::{Many, Maybe, Networks, Pairs};
 use super::mount::Mounted;
@@ -277,6 +277,12 @@ settings! {
         /// Static files may be symbolic links that lead out of their directory; without it such links are 404.
         static_follow_symlinks: bool as Switch = false,
             ["--static-follow-symlinks"] BOOL, on_reload NewWorkers;
+
+        /// Files are sent by the kernel (`sendfile(2)`), without a copy through the server: those of `static` and of the app.
+        ///
+        /// The flag switches it off; so does `$SENDFILE`, as in Gunicorn. Files of up to 64 KiB are always copied, which costs less.
+        sendfile: bool as Unless = true,
+            ["--no-sendfile"] BOOL, on_reload NewWorkers;
 
         /// Responses with an `X-Sendfile` header are files of this directory; without it the header is like any other.
         ///

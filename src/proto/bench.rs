@@ -50,6 +50,7 @@ impl Server {
             max_requests_jitter: 0,
             readiness_path: None,
             around: None,
+            sendfile: true,
         };
         Self(HttpService::with(app, settings, None, None))
     }

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// Where the worker says whether requests are welcome.
     pub(crate) readiness_path: Option<Box<str>>,
     pub(super) around: Option<Box<Around>>,
+    /// The kernel may send files.
+    pub(super) sendfile: bool,
     row: Option<Row>,
     answered: Cell<u64>,
     /// The worker is recycled after so many answers; zero is never.
@@ -75,6 +77,7 @@ pub(crate) struct Settings {
     pub(crate) max_requests_jitter: u64,
     pub(crate) readiness_path: Option<String>,
     pub(crate) around: Option<Box<Around>>,
+    pub(crate) sendfile: bool,
 }
 
 impl From<&Config> for Settings {
@@ -108,6 +111,7 @@ impl From<&Config> for Settings {
             max_requests_jitter: config.max_requests_jitter,
             readiness_path: config.readiness_path.clone(),
             around: Around::of(config),
+            sendfile: config.sendfile,
         }
     }
 }
@@ -167,6 +171,7 @@ impl<A: App> HttpService<A> {
             connections: Connections::new(&settings.timeouts),
             readiness_path: settings.readiness_path.map(String::into_boxed_str),
             around: settings.around,
+            sendfile: settings.sendfile,
             rules: settings.rules,
             forwarded: settings.forwarded,
             row,

@@ -439,7 +439,7 @@ impl Wire {
 
     /// Whether the kernel can send files on this connection.
     pub(super) fn takes_files(&self) -> bool {
-        self.stream.borrow().takes_files()
+        self.shared.sendfile && self.stream.borrow().takes_files()
     }
 
     /// Has the kernel send at most `count` bytes of a file; zero where that has none.

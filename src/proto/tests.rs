@@ -63,6 +63,7 @@ fn settings() -> Settings {
         max_requests_jitter: 0,
         readiness_path: None,
         around: None,
+        sendfile: true,
     }
 }
 
