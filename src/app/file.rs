@@ -47,7 +47,7 @@ impl FileRange {
     /// # Errors
     /// Where it cannot be opened, or is no regular file.
     #[cfg_attr(
-        not(feature = "python"),
+        not(any(feature = "python", test)),
         expect(dead_code, reason = "ASGI apps alone name files")
     )]
     pub(crate) fn open(path: &Path, limit: Option<u64>) -> io::Result<Self> {
@@ -193,7 +193,7 @@ pub struct FileBody(Option<FileReader>);
 impl FileBody {
     /// A body of these bytes.
     #[cfg_attr(
-        not(feature = "static"),
+        not(any(feature = "static", test)),
         expect(dead_code, reason = "made by static files alone")
     )]
     pub(crate) fn new(range: FileRange) -> Self {

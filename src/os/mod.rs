@@ -4,6 +4,8 @@
 
 pub(crate) mod abort;
 pub(crate) mod accept;
+#[cfg(feature = "static")]
+pub(crate) mod below;
 pub(crate) mod child;
 pub(crate) mod datagram;
 pub(crate) mod epoll;

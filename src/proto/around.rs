@@ -101,7 +101,7 @@ impl Around {
     }
 
     /// What of a request will be needed once it is answered.
-    pub(super) fn keep(&self, parts: &request::Parts) -> Box<Asked> {
+    pub(super) fn keep(&self, parts: &request::Parts) -> Option<Box<Asked>> {
         const NAMES: [http::HeaderName; 7] = [
             ACCEPT_ENCODING,
             RANGE,
@@ -111,16 +111,28 @@ impl Around {
             IF_MODIFIED_SINCE,
             IF_UNMODIFIED_SINCE,
         ];
+        let mut needed = false;
+        #[cfg(feature = "static")]
+        {
+            needed |= self.sendfile.is_some();
+        }
+        #[cfg(feature = "compression")]
+        {
+            needed |= self.compression.is_some();
+        }
+        if !needed {
+            return None;
+        }
         let mut headers = HeaderMap::new();
         for name in NAMES {
             for value in parts.headers.get_all(&name) {
                 headers.append(name.clone(), value.clone());
             }
         }
-        Box::new(Asked {
+        Some(Box::new(Asked {
             method: parts.method.clone(),
             headers,
-        })
+        }))
     }
 }
 

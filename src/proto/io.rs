@@ -433,7 +433,7 @@ impl Wire {
             Poll::Ready(Ok(0)) if !bytes.is_empty() => {
                 Poll::Ready(Err(io::ErrorKind::WriteZero.into()))
             }
-            polled => polled,
+            polled @ (Poll::Ready(_) | Poll::Pending) => polled,
         }
     }
 

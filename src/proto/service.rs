@@ -85,7 +85,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
                 .shared
                 .around
                 .as_ref()
-                .map(|around| around.keep(&parts)),
+                .and_then(|around| around.keep(&parts)),
         };
         if wire.watch().is_refused() {
             return Answer::page(page::no_room(), exchange);

@@ -29,7 +29,7 @@ struct Inner {
     last: Mutex<Last>,
 }
 
-/// What the library has found last.
+/// What the library has found last. What it looks for in vain, such as a compressed file beside this one, leaves it as it is.
 #[derive(Debug, Default)]
 struct Last {
     path: PathBuf,
@@ -89,11 +89,12 @@ impl View {
         found: io::Result<Found>,
         take: fn(&Self, Found) -> io::Result<T>,
     ) -> io::Result<T> {
+        let found = found?;
         let mut last = self.last();
-        last.found = found.as_ref().ok().cloned();
+        last.found = Some(found.clone());
         last.path = path;
         drop(last);
-        take(self, found?)
+        take(self, found)
     }
 }
 

@@ -65,7 +65,7 @@ impl SendRoot {
             *request.method_mut() = method;
         }
         let below = self.below(path.as_bytes());
-        let response = match below.and_then(|uri| uri.ok()) {
+        let response = match below {
             Some(uri) => {
                 *request.uri_mut() = uri;
                 Arc::clone(&self.mount).serve(request.into_parts().0).await
@@ -92,12 +92,12 @@ impl SendRoot {
         if !plain {
             parts.status = app.status;
         }
-        parts.headers = merge(app.headers, parts.headers);
+        parts.headers = merge(app.headers, &parts.headers);
         Response::from_parts(parts, body)
     }
 
     /// What `path` names, as a target; a full path has to be below the directory.
-    fn below(&self, path: &[u8]) -> Option<Result<Uri, http::uri::InvalidUri>> {
+    fn below(&self, path: &[u8]) -> Option<Uri> {
         use std::os::unix::ffi::OsStrExt;
 
         let path: Vec<u8> = percent_decode(path).collect();
@@ -109,16 +109,17 @@ impl SendRoot {
         };
         let bytes = rest.as_os_str().as_bytes();
         let target = format!("/{}", percent_encode(bytes, ESCAPED));
-        Some(PathAndQuery::from_maybe_shared(bytes::Bytes::from(target)).map(Uri::from))
+        let target = PathAndQuery::from_maybe_shared(bytes::Bytes::from(target));
+        target.ok().map(Uri::from)
     }
 }
 
 /// The app's fields, and those of the file that are the file's to say.
-fn merge(mut app: HeaderMap, file: HeaderMap) -> HeaderMap {
+fn merge(mut app: HeaderMap, file: &HeaderMap) -> HeaderMap {
     for name in [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
         app.remove(name);
     }
-    for (name, value) in &file {
+    for (name, value) in file {
         match *name {
             CONTENT_TYPE | ETAG | LAST_MODIFIED => {
                 app.entry(name).or_insert_with(|| value.clone());
@@ -150,10 +151,7 @@ mod tests {
     #[test]
     fn a_name_is_below_the_root_or_nothing() {
         let root = root();
-        let below = |path: &str| {
-            root.below(path.as_bytes())
-                .map(|uri| uri.unwrap().to_string())
-        };
+        let below = |path: &str| root.below(path.as_bytes()).map(|uri| uri.to_string());
         assert_eq!(below("/srv/files/a/b.txt").as_deref(), Some("/a/b.txt"));
         assert_eq!(below("a b?c#d%25").as_deref(), Some("/a%20b%3Fc%23d%25"));
         assert_eq!(below("%61/%C3%A4").as_deref(), Some("/a/%C3%A4"));
@@ -172,7 +170,7 @@ mod tests {
         file.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         file.insert(CONTENT_LENGTH, HeaderValue::from_static("10"));
         file.insert(ETAG, HeaderValue::from_static("\"a\""));
-        let merged = merge(app, file);
+        let merged = merge(app, &file);
         assert_eq!(merged[CONTENT_TYPE], "text/csv");
         assert_eq!(merged[CONTENT_LENGTH], "10");
         assert_eq!(merged[ETAG], "\"a\"");

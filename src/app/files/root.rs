@@ -41,7 +41,7 @@ struct Held {
     directory: Option<Arc<OwnedFd>>,
     /// Its device and inode.
     identity: (u64, u64),
-    /// The second in which it was last compared with what stands at the path.
+    /// The tick in which it was last compared with what stands at the path.
     compared: i64,
 }
 
@@ -61,22 +61,15 @@ impl Root {
     /// `NotFound` for all that nobody is to be told of: what is neither a file nor a directory, what is hidden, what leads out.
     /// `WouldBlock` as [`Patience`] says.
     pub(super) fn open(&self, path: &Path, patience: Patience) -> io::Result<Found> {
+        self.open_at(tick(), path, patience)
+    }
+
+    fn open_at(&self, now: i64, path: &Path, patience: Patience) -> io::Result<Found> {
         let cut = path.as_os_str().as_encoded_bytes().contains(&0);
         if cut || (self.hidden == Hidden::Missing && is_hidden(path)) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        match self.open_in(&*self.directory(false)?, path, patience) {
-            // Perhaps the directory was made anew within this second.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let before = self.held().identity;
-                let directory = self.directory(true)?;
-                if self.held().identity == before {
-                    return Err(error);
-                }
-                self.open_in(&directory, path, patience)
-            }
-            opened => opened,
-        }
+        self.open_in(&*self.directory(now)?, path, patience)
     }
 
     fn open_in(
@@ -100,13 +93,11 @@ impl Root {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The directory, which may have been replaced since the last second, or since it was used if `anew`.
-    fn directory(&self, anew: bool) -> io::Result<Arc<OwnedFd>> {
+    /// The directory, which may have been replaced since it was last looked for.
+    fn directory(&self, now: i64) -> io::Result<Arc<OwnedFd>> {
         let mut held = self.held();
-        let now = second();
         if let Some(directory) = &held.directory
             && held.compared == now
-            && !anew
         {
             return Ok(Arc::clone(directory));
         }
@@ -149,9 +140,13 @@ fn plain(error: io::Error) -> io::Error {
     }
 }
 
-/// The coarse clock's, which costs no system call.
-fn second() -> i64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |now| now.tv_sec())
+/// Tenths of a second of the coarse clock, which costs no system call.
+fn tick() -> i64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |now| {
+        now.tv_sec()
+            .wrapping_mul(10)
+            .wrapping_add(now.tv_nsec() / 100_000_000)
+    })
 }
 
 #[cfg(test)]
@@ -182,16 +177,22 @@ mod tests {
         };
         fill("one");
         let root = Root::new(path.clone(), Links::Inside, Hidden::Missing);
-        let open = |name: &str| root.open(Path::new(name), Patience::Waits);
-        assert!(open("one").is_ok());
+        let open = |now, name: &str| root.open_at(now, Path::new(name), Patience::Waits);
+        assert!(open(1, "one").is_ok());
         std::fs::remove_dir_all(&path).unwrap();
-        assert_eq!(open("one").unwrap_err().kind(), io::ErrorKind::NotFound);
+        for now in [1, 2] {
+            let error = open(now, "one").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        }
         fill("two");
-        assert!(open("two").is_ok());
+        assert!(
+            open(2, "two").is_ok(),
+            "what is missing is looked for at once"
+        );
         std::fs::rename(&path, outer.path().join("old")).unwrap();
         fill("three");
-        assert!(open("three").is_ok(), "what is missing is looked for anew");
-        assert!(open("two").is_err());
+        assert!(open(3, "three").is_ok());
+        assert!(open(3, "two").is_err());
     }
 
     #[test]
