@@ -180,8 +180,24 @@ impl Exchange {
     where
         B: Body<Data = Bytes, Error = AnyError>,
     {
-        let file = response.extensions_mut().remove::<FileRange>();
-        self.check(response.map(|body| Source::App { body }), file)
+        let exact = response.body().size_hint().exact();
+        let checked = Fields::read(response.headers())
+            .and_then(|fields| fields.check(response.status(), exact, self.head));
+        match checked {
+            Ok(fields) => {
+                let file = response.extensions_mut().remove::<FileRange>();
+                // Taken apart once, as it is large.
+                let (parts, body) = response.into_parts();
+                self.finish(parts, Source::App { body }, &fields, exact, file)
+            }
+            Err(Fault::Interim(StatusCode::SWITCHING_PROTOCOLS)) if self.upgradable => {
+                self.switch(response.into_parts().0)
+            }
+            Err(fault) => {
+                let page = self.fail(&fault.to_string());
+                self.send_page(page)
+            }
+        }
     }
 
     /// A static file as it may be sent.
@@ -199,33 +215,35 @@ impl Exchange {
             }
             return self.send_page(page);
         }
-        let file = response.body().range().cloned();
-        self.check(response.map(|body| Source::File { body }), file)
+        let exact = response.body().size_hint().exact();
+        match Fields::read(response.headers())
+            .and_then(|fields| fields.check(status, exact, self.head))
+        {
+            Ok(fields) => {
+                let (parts, body) = response.into_parts();
+                let file = body.range().cloned();
+                self.finish(parts, Source::File { body }, &fields, exact, file)
+            }
+            Err(fault) => {
+                let page = self.fail(&fault.to_string());
+                self.send_page(page)
+            }
+        }
     }
 
-    /// A response held to the rules; `file` is what its body is, if it is one.
-    fn check<B>(
+    /// A response that keeps to the rules; `file` is what its body is, if it is one.
+    #[inline]
+    fn finish<B>(
         self,
-        response: Response<Source<B>>,
+        mut parts: response::Parts,
+        body: Source<B>,
+        fields: &Fields,
+        exact: Option<u64>,
         file: Option<FileRange>,
     ) -> Response<Reply<B>>
     where
         B: Body<Data = Bytes, Error = AnyError>,
     {
-        let exact = response.body().size_hint().exact();
-        let checked = Fields::read(response.headers())
-            .and_then(|fields| fields.check(response.status(), exact, self.head));
-        let fields = match checked {
-            Ok(fields) => fields,
-            Err(Fault::Interim(StatusCode::SWITCHING_PROTOCOLS)) if self.upgradable => {
-                return self.switch(response.into_parts().0);
-            }
-            Err(fault) => {
-                let page = self.fail(&fault.to_string());
-                return self.send_page(page);
-            }
-        };
-        let (mut parts, body) = response.into_parts();
         if self.head
             && fields.length.is_none()
             && let Some(exact) = exact.filter(|&exact| exact > 0)
@@ -233,10 +251,10 @@ impl Exchange {
             parts.headers.insert(CONTENT_LENGTH, exact.into());
         }
         fields.settle(&mut parts.headers, &self.wire);
+        let length = fields.length.or(exact);
         let body = if bodiless(parts.status, self.head) {
             Reply::new(None, Some(0), self, &parts)
-        } else {
-            let length = fields.length.or(exact);
+        } else if self.asked.is_some() {
             let (coming, length) = self.encode(&mut parts, body, length);
             let sending = match coming {
                 Coming::Plain { .. } => file.and_then(|file| self.sending(file, length)),
@@ -245,12 +263,17 @@ impl Exchange {
             let mut body = Reply::new(Some(coming), length, self, &parts);
             body.sending = sending;
             body
+        } else {
+            let sending = file.and_then(|file| self.sending(file, length));
+            let mut body = Reply::new(Some(Coming::Plain { body }), length, self, &parts);
+            body.sending = sending;
+            body
         };
         Response::from_parts(parts, body)
     }
 
     /// The body as the client is to get it, and its length: compressed, where that is wanted.
-    #[inline]
+    #[cold]
     fn encode<B>(
         &self,
         parts: &mut response::Parts,
