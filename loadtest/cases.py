@@ -83,6 +83,8 @@ ONE_THREAD = ("rgun-async sync", "rgun-async gevent", "rgun-async asyncio", "rgu
 
 CASES = [
     cpu("native", "Native hello", "native", ("rgun-async", "nginx")),
+    cpu("10 KB", "A file of 10 KB", "10 KB", ("rgun-async", "nginx")),
+    cpu("10 MB", "A file of 10 MB", "10 MB", ("rgun-async", "nginx")),
     cpu("wsgi", "Raw WSGI", "wsgi", WSGI),
     cpu("asgi", "Raw ASGI", "asgi", ASGI),
     cpu("flask", "Flask hello", "flask", WSGI),
@@ -228,6 +230,10 @@ def _goals() -> list[Goal]:
             Goal("system calls a request at most 2.1", "syscalls asgi", at_most(ours, "calls", 2.1, "calls")),
             Goal("longest wait beside 63 busy connections 30 ms", "fairness asgi", at_most(ours, "longest", 30, "ms")),
         ]
+    goals += [
+        Goal("a file of 10 KB: CPU level with nginx", "10 KB", beside("rgun-async", ("nginx",), 1.0)),
+        Goal("a file of 10 MB: at most 1.5 x nginx", "10 MB", beside("rgun-async", ("nginx",), 1.5)),
+    ]
     gevent, gthread = "rgun-async gevent", "rgun-async gthread"
     goals += [
         Goal("1,000 x 100 ms, gevent: 9,000/s", "sleep", at_least(gevent, "per_second", 9000, "req/s")),

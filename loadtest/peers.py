@@ -29,12 +29,17 @@ class App:
     module: str | None = None
     directory: pathlib.Path = APPS
     interface: str = "wsgi"
+    # Of the one file that is served, and its path.
+    size: int = 0
+    path: str = ""
 
 
 APPS_BY_NAME = {
     app.name: app
     for app in (
         App("native", interface="native"),
+        App("10 KB", interface="files", size=10_000, path="file.bin"),
+        App("10 MB", interface="files", size=10_000_000, path="file.bin"),
         App("wsgi", "hello", TEST_APPS),
         App("asgi", "hello_asgi", interface="asgi"),
         App("flask", "flask_hello", TEST_APPS),
@@ -59,6 +64,17 @@ class Setup:
     @property
     def module(self) -> str:
         return f"{self.app.module}:app"
+
+    @property
+    def public(self) -> pathlib.Path:
+        """Where the file is that is served."""
+        return self.directory / "public"
+
+    def write_file(self) -> None:
+        """Makes it; `/` is something, too."""
+        self.public.mkdir()
+        (self.public / self.app.path).write_bytes(os.urandom(self.app.size))
+        (self.public / "index.html").write_text("hello world!")
 
     @property
     def chdir(self) -> str:
@@ -97,6 +113,8 @@ class Peer:
 def _rgun(*more: str) -> Callable[[Setup], list[str]]:
     def command(setup: Setup) -> list[str]:
         app = setup.module if setup.app.module else "builtin:hello"
+        if setup.app.size:
+            app = f"builtin:static:{setup.public}"
         return [
             str(RGUN), "-w", str(setup.workers), "-b", f"127.0.0.1:{setup.port}",
             "--worker-connections", "1000", "--keep-alive", str(KEEP_ALIVE),
@@ -178,7 +196,7 @@ def _bjoern(setup: Setup) -> list[str]:
 
 _NGINX = """
 daemon off; master_process on; worker_processes {workers}; pid {directory}/nginx.pid;
-error_log {directory}/error.log warn; worker_rlimit_nofile 16384;
+error_log {directory}/error.log warn; worker_rlimit_nofile 16384; {user}
 events {{ worker_connections 8000; }}
 http {{
     access_log off; keepalive_timeout {keep_alive}s; keepalive_requests 1000000000;
@@ -186,7 +204,7 @@ http {{
     uwsgi_temp_path {directory}/d; scgi_temp_path {directory}/e;
     server {{
         listen 127.0.0.1:{port} backlog=2048;
-        location / {{ default_type text/plain; return 200 "hello world!"; }}
+        location / {{ {location} }}
     }}
 }}
 """
@@ -194,8 +212,13 @@ http {{
 
 def _nginx(setup: Setup) -> list[str]:
     text = _NGINX.format(
-        workers=setup.workers, directory=setup.directory, keep_alive=KEEP_ALIVE, port=setup.port
-    )
+        # Its workers read files that are ours alone.
+        user="user root;" if os.geteuid() == 0 else "",
+        workers=setup.workers, directory=setup.directory, keep_alive=KEEP_ALIVE, port=setup.port,
+        # As Debian's nginx.conf has it.
+        location=f"root {setup.public}; sendfile on; tcp_nopush on;" if setup.app.size
+        else 'default_type text/plain; return 200 "hello world!";',
+    )  # fmt: skip
     config = setup.directory / "nginx.conf"
     config.write_text(text)
     return ["nginx", "-p", str(setup.directory), "-e", f"{setup.directory}/error.log", "-c", str(config)]

@@ -58,7 +58,9 @@ pub(crate) const PROGRAM: Program = Program {
 /// A built-in app, in whatever process.
 pub(crate) fn builtin_parts(name: &str, command: Vec<OsString>) -> Result<Parts, Exit> {
     let Some(host) = Builtin::named(name) else {
-        eprintln!("Error: there is no built-in app {name:?}; there are hello and echo");
+        eprintln!(
+            "Error: there is no built-in app {name:?}; there are hello, echo and static:DIRECTORY"
+        );
         return Err(Exit::Config);
     };
     Ok(Parts {

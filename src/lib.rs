@@ -14,7 +14,7 @@
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
 //! | `proto` | HTTP on one connection | `app`, ground, `config` |
 //! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
-//! | ground: `channel drain heartbeat hooks last_words listener log news resident scoreboard tls websocket` | what both sides share | `os`, `config`, `error` |
+//! | ground: `channel drain files heartbeat hooks last_words listener log news resident scoreboard tls websocket` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |
 
@@ -35,6 +35,7 @@ mod cli;
 mod code_files;
 mod drain;
 mod entry;
+mod files;
 mod heartbeat;
 mod last_words;
 mod listener;

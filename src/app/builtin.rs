@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, request};
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode, request};
 use http_body_util::BodyExt;
 use http_body_util::combinators::Collect;
 use pin_project_lite::pin_project;
@@ -24,11 +24,13 @@ pub enum Builtin {
     Hello,
     /// `builtin:echo`: what was received, as JSON.
     Echo,
+    /// `builtin:static:DIRECTORY`: the server serves the files, and this is asked only about what has no path.
+    Static,
 }
 
 impl Builtin {
     /// Their names, after `builtin:`.
-    pub const NAMES: [&'static str; 2] = ["hello", "echo"];
+    pub const NAMES: [&'static str; 3] = ["hello", "echo", "static:DIRECTORY"];
 
     /// The app of that name.
     #[must_use]
@@ -36,6 +38,7 @@ impl Builtin {
         match name {
             "hello" => Some(Self::Hello),
             "echo" => Some(Self::Echo),
+            _ if name.starts_with("static:") => Some(Self::Static),
             _ => None,
         }
     }
@@ -54,6 +57,17 @@ impl App for Builtin {
                 headers.clear();
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
                 *response.headers_mut() = headers;
+                Answer {
+                    state: State::Hello {
+                        answer: ready(response),
+                    },
+                }
+            }
+            Self::Static => {
+                let mut response = Response::new(Whole::default());
+                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                let methods = HeaderValue::from_static("GET,HEAD");
+                response.headers_mut().insert(ALLOW, methods);
                 Answer {
                     state: State::Hello {
                         answer: ready(response),

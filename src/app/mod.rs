@@ -18,6 +18,9 @@ use crate::error::{AnyError, Exit};
 mod base64;
 mod body;
 pub mod builtin;
+mod file;
+#[cfg(feature = "static")]
+pub(crate) mod files;
 mod gateway;
 mod line;
 #[cfg(feature = "python")]
@@ -29,6 +32,10 @@ pub mod tower;
 pub use crate::drain::{Departure, Drain};
 pub(crate) use body::Fate;
 pub use body::{Body, BodyError};
+pub use file::FileBody;
+#[cfg(feature = "python")]
+pub(crate) use file::FileReader;
+pub(crate) use file::{FileRange, became_shorter};
 pub use gateway::Gateway;
 pub(crate) use gateway::Span;
 pub use line::Line;

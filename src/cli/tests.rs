@@ -308,7 +308,7 @@ fn the_app_may_come_from_the_file() {
     assert_eq!(
         Start::new().mistakes(&["builtin:helo"]),
         [
-            "command line: \"builtin:helo\": names no built-in app; there are builtin:hello and builtin:echo; did you mean hello?"
+            "command line: \"builtin:helo\": names no built-in app; there are builtin:hello and builtin:echo and builtin:static:DIRECTORY; did you mean hello?"
         ]
     );
 }
@@ -364,9 +364,15 @@ fn help_and_version_are_outcomes_that_are_done() {
 }
 
 #[test]
-fn no_sendfile_is_so_already() {
+fn no_sendfile_switches_it_off() {
+    assert!(Start::new().config(&["app"]).sendfile);
     let loaded = Start::new().load(&["app", "--no-sendfile"]).unwrap();
     assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
+    assert!(!loaded.config.sendfile);
+    let start = Start::new().file("sendfile = false");
+    assert!(!start.config(&["app"]).sendfile);
+    let start = Start::new().env("SENDFILE", "0");
+    assert!(!start.config(&["app"]).sendfile);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use nix::unistd::{Group, User};
 use super::address::Address;
 use super::bind::{ClientCert, Speaks, TlsOptions};
 use super::merge::{Inputs, Merged, Mistake, Source, index_of};
-use super::value::{LogTarget, did_you_mean, nearest};
+use super::value::{AppPath, LogTarget, did_you_mean, nearest};
 
 struct Check<'a> {
     merged: &'a Merged,
@@ -25,11 +25,18 @@ pub(super) fn check(merged: &mut Merged, inputs: &Inputs<'_>, mistakes: &mut Vec
         .chdir
         .clone()
         .unwrap_or_else(|| inputs.cwd.to_owned());
+    for (_, directory) in &mut merged.config.r#static {
+        *directory = base.join(&*directory);
+    }
+    if let Some(root) = &mut merged.config.sendfile_root {
+        *root = base.join(&*root);
+    }
     let mut check = Check { merged, mistakes };
     check.app(inputs.takes_app);
     check.binds(inputs.services);
     check.tls();
     check.directories(&base);
+    check.files(&base);
     check.accounts();
 }
 
@@ -161,6 +168,57 @@ impl Check<'_> {
                 (false, false) => "there is no such directory",
             };
             self.blame(name, format!("{:?}: {what}", path.display().to_string()));
+        }
+    }
+
+    /// What is served of the file system.
+    fn files(&mut self, base: &Path) {
+        let config = &self.merged.config;
+        let mut problems = Vec::new();
+        let mut wanted = |name, path: &Path| {
+            if !path.is_dir() {
+                let path = path.display().to_string();
+                problems.push((name, format!("{path:?}: there is no such directory")));
+            }
+        };
+        if let Some(directory) = config.wsgi_app.as_ref().and_then(AppPath::static_directory) {
+            wanted("wsgi_app", &base.join(directory));
+        }
+        for (_, directory) in &config.r#static {
+            wanted("static", directory);
+        }
+        if let Some(root) = &config.sendfile_root {
+            wanted("sendfile_root", root);
+        }
+        let mut seen = HashSet::new();
+        for (prefix, _) in &config.r#static {
+            let prefix = prefix.trim_end_matches('/');
+            if prefix.is_empty() {
+                let problem =
+                    "\"/\": would hide the app; builtin:static:DIRECTORY serves all paths";
+                problems.push(("static", problem.to_owned()));
+            } else if !seen.insert(prefix) {
+                problems.push(("static", format!("{prefix:?}: is there twice")));
+            }
+        }
+        let serves = !config.r#static.is_empty()
+            || config.sendfile_root.is_some()
+            || config
+                .wsgi_app
+                .as_ref()
+                .and_then(AppPath::static_directory)
+                .is_some();
+        if serves && !cfg!(feature = "static") {
+            let problem = "this program was built without static files (the feature `static`)";
+            problems.push(("static", problem.to_owned()));
+        }
+        if !config.compress.is_empty() && !cfg!(feature = "compression") {
+            let problem =
+                "this program was built without compression (the feature `compression`)";
+            problems.push(("compress", problem.to_owned()));
+        }
+        for (name, problem) in problems {
+            self.blame(name, problem);
         }
     }
 

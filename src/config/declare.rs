@@ -110,6 +110,16 @@ impl Setting {
     }
 }
 
+/// A name without what a keyword of Rust's needs to be one.
+pub(super) const fn bare(name: &'static str) -> &'static str {
+    if let [b'r', b'#', rest @ ..] = name.as_bytes()
+        && let Ok(rest) = std::str::from_utf8(rest)
+    {
+        return rest;
+    }
+    name
+}
+
 /// Declares every setting once. A declaration reads
 ///
 /// ```text
@@ -150,7 +160,7 @@ macro_rules! settings {
         pub static SETTINGS: &[Setting] = &[
             $($(
                 Setting {
-                    name: stringify!($name),
+                    name: super::declare::bare(stringify!($name)),
                     flags: &[$($flag),*],
                     value_name: stringify!($value),
                     form: <$kind as Kind>::FORM,

@@ -145,7 +145,6 @@ const HANDSHAKE: &str = "is so: a connection is TLS from its first byte on";
 const SYSLOG: &str = "is not here yet: log to standard error (--error-logfile -) and let the system's log collect it";
 const LOGGER: &str = "does nothing: the server's logs are not written by Python; see --error-logfile, --log-level and --access-logformat, or logconfig_dict for the app's own";
 const STATSD: &str = "is not here yet: no StatsD metrics are sent";
-const SENDFILE: &str = "is so: files are not sent by sendfile(2)";
 const CONFIG: &str = "names the configuration file on the command line only: --config";
 const DEFAULT_NAME: &str = "is the name that process lists show where there is no proc_name";
 const LOGCONFIG: &str = "is a Python dictionary: it is read from a Python configuration file (gunicorn.conf.py); elsewhere use logconfig_json";
@@ -174,10 +173,6 @@ pub(crate) static FOREIGN: &[Foreign] = &[
         HTTP_PARSER,
     ),
     noted("spew", &["--spew"], Takes::Nothing, "false", SPEW),
-    but(
-        Verdict::Obeyed,
-        noted("sendfile", &["--no-sendfile"], Takes::Nothing, "", SENDFILE),
-    ),
     but(
         Verdict::Refused,
         noted("paste", &["--paste", "--paster"], Takes::Value, "", PASTE),
@@ -424,7 +419,6 @@ mod tests {
         for (name, value) in [
             ("spew", text("False")),
             ("syslog", Item::Bool(false)),
-            ("sendfile", Item::Bool(true)),
             ("control_socket_disable", Item::Bool(true)),
             ("do_handshake_on_connect", Item::Bool(true)),
         ] {

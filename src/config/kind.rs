@@ -77,6 +77,30 @@ impl Kind for Switch {
     }
 }
 
+/// On, unless the flag is there, whose name says no.
+pub(crate) struct Unless;
+
+impl Kind for Unless {
+    type Value = bool;
+    const FORM: Form = Form::Switch;
+
+    fn parse(word: &str) -> Result<bool, String> {
+        Switch::parse(word)
+    }
+
+    fn show(value: &bool) -> String {
+        Switch::show(value)
+    }
+
+    fn read(raw: &Raw) -> Result<bool, String> {
+        let value = Switch::read(raw)?;
+        Ok(match raw {
+            Raw::Words(_) => !value,
+            Raw::Variable(_) | Raw::Item(_) => value,
+        })
+    }
+}
+
 /// A whole number from `MIN` to `MAX`.
 pub(crate) struct Whole<T, const MIN: u64, const MAX: u64>(PhantomData<T>);
 
@@ -558,6 +582,15 @@ mod tests {
             .iter()
             .all(|text| Workers::parse(text).is_err())
         );
+    }
+
+    #[test]
+    fn a_flag_that_says_no_switches_off() {
+        let flag = |word: &str| Raw::Words(vec![word.to_owned()]);
+        assert_eq!(Unless::read(&flag("true")), Ok(false));
+        assert_eq!(Unless::read(&flag("false")), Ok(true));
+        assert_eq!(Unless::read(&Raw::Variable("off".to_owned())), Ok(false));
+        assert_eq!(Unless::read(&Raw::Item(Item::Bool(true))), Ok(true));
     }
 
     #[test]

@@ -199,6 +199,7 @@ impl Merge {
         for (variable, name) in [
             ("PORT", "bind"),
             ("WEB_CONCURRENCY", "workers"),
+            ("SENDFILE", "sendfile"),
             ("SCRIPT_NAME", "root_path"),
             ("FORWARDED_ALLOW_IPS", "forwarded_allow_ips"),
         ] {

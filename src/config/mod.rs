@@ -8,6 +8,7 @@
 mod address;
 mod bind;
 mod check;
+mod compress;
 mod declare;
 mod file;
 mod foreign;
@@ -15,6 +16,7 @@ mod generate;
 mod kind;
 mod list;
 mod merge;
+mod mount;
 mod raw;
 mod script;
 mod settings;
@@ -29,9 +31,9 @@ pub use merge::{Mistake, Source};
 pub use settings::{Config, SETTINGS};
 pub use tls::{CipherList, SUITES, Suite, TlsVersion, TlsWatch};
 pub use value::{
-    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, Http2Cleartext, HttpProtocol,
-    LogLevel, LogTarget, ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
-    WorkerRange,
+    Algorithm, AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, Http2Cleartext,
+    HttpProtocol, LogLevel, LogTarget, ReloadEngine, ReloadStrategy, WebsocketCompression,
+    WorkerClass, WorkerRange,
 };
 
 #[cfg(any(test, feature = "python"))]

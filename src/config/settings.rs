@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::bind::{Bind, ClientCert, Protocol, ProxyProtocol};
+use super::compress::Algorithms;
 use super::declare::{Reload, Setting, settings};
 use super::kind::{
     Account, App, Bytes, Code, File, HeaderName, Kind, Log, Mask, Mode, Seconds, Switch, Text,
-    UrlPath, Whole, Word, Workers,
+    Unless, UrlPath, Whole, Word, Workers,
 };
 use super::list::{Listening, Many, Maybe, Networks, Pairs};
+use super::mount::Mounted;
 use super::tls::{CipherList, TlsVersion, TlsWatch};
 use super::value::{
-    AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, Http2Cleartext, HttpProtocol,
-    LogLevel, LogTarget, ReloadEngine, ReloadStrategy, WebsocketCompression, WorkerClass,
-    WorkerRange,
+    Algorithm, AllowList, AppPath, AsgiLifespan, AsgiLoop, HeaderMapping, Http2Cleartext,
+    HttpProtocol, LogLevel, LogTarget, ReloadEngine, ReloadStrategy, WebsocketCompression,
+    WorkerClass, WorkerRange,
 };
 
 /// Gunicorn's format of the access log.
@@ -39,7 +41,7 @@ fn words(words: &[&str]) -> Vec<String> {
 
 settings! {
     section "App" {
-        /// The app: MODULE, MODULE:CALLABLE, MODULE:FACTORY(ARGUMENTS), builtin:hello or builtin:echo.
+        /// The app: MODULE, MODULE:CALLABLE, MODULE:FACTORY(ARGUMENTS), builtin:hello, builtin:echo or builtin:static:DIRECTORY.
         ///
         /// MODULE is a dotted Python name; without a CALLABLE, `application` is looked for, then `app`. On the
         /// command line it is the argument without a flag.
@@ -329,6 +331,44 @@ settings! {
         /// Whether WebSocket messages are compressed (permessage-deflate): on, where the client can, or off.
         websocket_compression: WebsocketCompression as Word<WebsocketCompression> = WebsocketCompression::On,
             ["--websocket-compression"] HOW, on_reload NewWorkers;
+    }
+
+    section "Files and compression" {
+        /// Directories that the server serves itself, without the app, as PREFIX=DIRECTORY; may be repeated.
+        ///
+        /// `/assets=./public` answers GET and HEAD of all below `/assets/` with the files below `public`: ranges, conditions,
+        /// `index.html`, and `NAME.br`, `NAME.zst` and `NAME.gz` beside a file for clients that take them. What is not there is 404,
+        /// and so are names that begin with a dot, but for `.well-known`.
+        r#static: Vec<(String, PathBuf)> as Mounted = Vec::new(),
+            ["--static"] PREFIX_DIRECTORY, on_reload NewWorkers;
+
+        /// Static files may be symbolic links that lead out of their directory; without it such links are 404.
+        static_follow_symlinks: bool as Switch = false,
+            ["--static-follow-symlinks"] BOOL, on_reload NewWorkers;
+
+        /// Files are sent by the kernel (`sendfile(2)`), without a copy through the server: those of `static` and of the app.
+        ///
+        /// The flag switches it off; so does `$SENDFILE`, as in Gunicorn. Files of up to 64 KiB are always copied, which costs less.
+        sendfile: bool as Unless = true,
+            ["--no-sendfile"] BOOL, on_reload NewWorkers;
+
+        /// Responses with an `X-Sendfile` header are files of this directory; without it the header is like any other.
+        ///
+        /// The header's value is a path, escaped as in a URL, below this directory or from it. The server sends the
+        /// file in the place of the response's body, with ranges and conditions, and with the response's other headers.
+        sendfile_root: Option<PathBuf> as Maybe<File> = None,
+            ["--sendfile-root"] DIRECTORY, on_reload NewWorkers;
+
+        /// Compress responses: on, off, or which of br, zstd and gzip, comma separated.
+        ///
+        /// Where the client takes it; never what is encoded already, part of a file, an image, an event stream, or marked
+        /// `Cache-Control: no-transform`. It costs the worker's time: precompressed files cost none.
+        compress: Vec<Algorithm> as Algorithms = Vec::new(),
+            ["--compress"] ALGORITHMS, on_reload NewWorkers;
+
+        /// Responses that are known to be shorter are not compressed.
+        compress_min_size: u64 as Bytes<u64, { u64::MAX }> = 1024,
+            ["--compress-min-size"] BYTES, on_reload NewWorkers;
     }
 
     section "Development" {

@@ -2,18 +2,21 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
 /// The apps that need neither Rust code nor Python.
-const BUILTINS: [&str; 2] = ["hello", "echo"];
+const BUILTINS: [&str; 3] = ["hello", "echo", "static:DIRECTORY"];
+
+/// What a built-in app's name begins with that serves a directory.
+const STATIC: &str = "static:";
 
 /// `builtin:NAME`, `module`, `module:attr`, `module:factory(...)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppPath {
-    /// `builtin:hello`, `builtin:echo`.
+    /// `builtin:hello`, `builtin:echo`, `builtin:static:DIRECTORY`.
     Builtin(String),
     /// A Python app.
     Python {
@@ -35,7 +38,11 @@ impl FromStr for AppPath {
         };
         if module == "builtin" {
             let name = attribute.unwrap_or_default();
-            if BUILTINS.contains(&name) {
+            let directory = name.strip_prefix(STATIC);
+            if directory.is_some_and(str::is_empty) {
+                return Err("names no directory; it is builtin:static:DIRECTORY".to_owned());
+            }
+            if directory.is_some() || BUILTINS.contains(&name) {
                 return Ok(Self::Builtin(name.to_owned()));
             }
             let near = nearest(name, BUILTINS.iter().copied());
@@ -67,6 +74,17 @@ impl FromStr for AppPath {
             module: module.to_owned(),
             attribute: attribute.map(str::to_owned),
         })
+    }
+}
+
+impl AppPath {
+    /// The directory that `builtin:static:DIRECTORY` serves.
+    #[must_use]
+    pub fn static_directory(&self) -> Option<&Path> {
+        match self {
+            Self::Builtin(name) => name.strip_prefix(STATIC).map(Path::new),
+            Self::Python { .. } => None,
+        }
     }
 }
 
@@ -244,6 +262,24 @@ impl Http2Cleartext {
 }
 
 words! {
+    /// `--compress`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    Algorithm {
+        /// Brotli (RFC 7932).
+        Brotli = "br",
+        /// Zstandard (RFC 8878).
+        Zstd = "zstd",
+        /// Gzip (RFC 1952).
+        Gzip = "gzip",
+    }
+}
+
+impl Algorithm {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
+}
+
+words! {
     /// `--reload-engine`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     ReloadEngine {
@@ -312,6 +348,7 @@ macro_rules! read_words {
 }
 
 read_words!(
+    Algorithm,
     AsgiLoop,
     AsgiLifespan,
     WebsocketCompression,

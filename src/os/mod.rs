@@ -4,10 +4,13 @@
 
 pub(crate) mod abort;
 pub(crate) mod accept;
+#[cfg(feature = "static")]
+pub(crate) mod below;
 pub(crate) mod child;
 pub(crate) mod datagram;
 pub(crate) mod epoll;
 pub(crate) mod fds;
+pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod mmap;
 pub(crate) mod orphan;

@@ -53,6 +53,8 @@ impl Server {
             max_requests_jitter: 0,
             readiness_path: None,
             http2: Http2::default(),
+            around: None,
+            sendfile: true,
         };
         Self(HttpService::with(app, settings, None, None))
     }

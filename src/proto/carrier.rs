@@ -1,6 +1,7 @@
 //! What one request came on, as its answer sees it: a connection of HTTP/1, or a stream of HTTP/2.
 
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use http::response;
 
@@ -9,6 +10,7 @@ use super::connections::Watch;
 use super::guard::Refusal;
 use super::http::Shared;
 use super::io::Wire;
+use super::sending::{Failed, Sending};
 
 /// What an answer is carried by.
 pub(crate) trait Carrier: 'static {
@@ -27,6 +29,19 @@ pub(crate) trait Carrier: 'static {
 
     /// A response body hands on so many bytes.
     fn hand_on(&self, bytes: usize);
+
+    /// Which turn of its task it is, where it may ask for the same body several times in one.
+    fn turn(&self) -> Option<u32>;
+
+    /// Whether the kernel can send files on it.
+    fn takes_files(&self) -> bool;
+
+    /// Sends a file, once the head before it has been taken.
+    fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        sending: &mut Sending,
+    ) -> Poll<Result<(), Failed>>;
 
     /// Why the request must not be answered by the app any more.
     fn spoilt(&self) -> Option<Refusal>;
@@ -62,6 +77,24 @@ impl Carrier for Wire {
     #[inline]
     fn hand_on(&self, bytes: usize) {
         self.hand_on(bytes);
+    }
+
+    #[inline]
+    fn turn(&self) -> Option<u32> {
+        Some(self.turn())
+    }
+
+    #[inline]
+    fn takes_files(&self) -> bool {
+        self.takes_files()
+    }
+
+    fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        sending: &mut Sending,
+    ) -> Poll<Result<(), Failed>> {
+        self.poll_send_file(cx, sending)
     }
 
     #[inline]

@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use tokio::sync::Notify;
 
 use super::access::{AccessLog, Format, Sink};
+use super::around::Around;
 use super::connections::{Connections, Peer, Phase, Timeouts, Verdict};
 use super::forwarded::Forwarded;
 use super::guard::{Refusal, Rules};
@@ -49,6 +50,9 @@ pub(crate) struct Shared {
     pub(super) http2: Http2,
     /// A connection is kept between two requests.
     pub(super) keeps_alive: bool,
+    pub(super) around: Option<Box<Around>>,
+    /// The kernel may send files.
+    pub(super) sendfile: bool,
     row: Option<Row>,
     answered: Cell<u64>,
     /// The worker is recycled after so many answers; zero is never.
@@ -91,6 +95,8 @@ pub(crate) struct Settings {
     pub(crate) max_requests_jitter: u64,
     pub(crate) readiness_path: Option<String>,
     pub(crate) http2: Http2,
+    pub(crate) around: Option<Box<Around>>,
+    pub(crate) sendfile: bool,
 }
 
 impl From<&Config> for Settings {
@@ -126,6 +132,8 @@ impl From<&Config> for Settings {
             max_requests_jitter: config.max_requests_jitter,
             readiness_path: config.readiness_path.clone(),
             http2: Http2::from(config),
+            around: Around::of(config),
+            sendfile: config.sendfile,
         }
     }
 }
@@ -195,6 +203,8 @@ impl<A: App> HttpService<A> {
             readiness_path: settings.readiness_path.map(String::into_boxed_str),
             http2: settings.http2,
             keeps_alive: keeps,
+            around: settings.around,
+            sendfile: settings.sendfile,
             rules: settings.rules,
             forwarded: settings.forwarded,
             fronts: settings.fronts,
@@ -438,6 +448,7 @@ where
 {
     let watch = wire.watch();
     watch.park(cx);
+    wire.begin_turn();
     match watch.verdict() {
         Some(Verdict::SlowReader) => {
             tracing::debug!(

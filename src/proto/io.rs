@@ -22,7 +22,7 @@ use super::inlet::Inlet;
 use super::stream::Stream;
 use super::upgrade::Upgrade;
 use super::uwsgi::Front;
-use crate::app::{BodyError, Client, Fate, Scheme};
+use crate::app::{BodyError, Client, Fate, FileRange, Scheme};
 use crate::resident::Resident;
 
 /// Bytes read from a socket at a time, at most.
@@ -58,6 +58,8 @@ pub(crate) struct Wire {
     backlog: Cell<usize>,
     /// A response body waits for the backlog to shrink.
     throttled: Cell<bool>,
+    /// Counts the turns of the connection's task.
+    turn: Cell<u32>,
     /// The client has closed its half.
     pub(super) ended: Cell<bool>,
     /// Where the body being received learns why it ended.
@@ -70,6 +72,8 @@ pub(crate) struct Wire {
     pub(super) client: RefCell<Option<Weak<dyn Client>>>,
     /// The library could not write all that it wanted to.
     pub(super) stalled: Cell<bool>,
+    /// A file waits until it has.
+    pub(super) file_waits: Cell<bool>,
     /// The peer may be believed.
     pub(crate) trusted: bool,
     /// The connection's own.
@@ -104,12 +108,14 @@ impl Wire {
             unsent: Cell::new(false),
             backlog: Cell::new(0),
             throttled: Cell::new(false),
+            turn: Cell::new(0),
             ended: Cell::new(false),
             fate: RefCell::default(),
             rest: RefCell::default(),
             forsaken: Cell::new(false),
             client: RefCell::default(),
             stalled: Cell::new(false),
+            file_waits: Cell::new(false),
             trusted,
             upgrade: Upgrade::default(),
             front: front.map(|front| Box::new(RefCell::new(front))),
@@ -124,6 +130,16 @@ impl Wire {
 
     pub(crate) fn watch(&self) -> &Rc<Watch> {
         self.entry.watch()
+    }
+
+    /// The connection's task has a turn.
+    pub(crate) fn begin_turn(&self) {
+        self.turn.set(self.turn.get().wrapping_add(1));
+    }
+
+    /// Which turn it is.
+    pub(crate) fn turn(&self) -> u32 {
+        self.turn.get()
     }
 
     /// What the guard knows of the request being served.
@@ -394,12 +410,50 @@ impl Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
-        match stream.poll_write(cx, bytes) {
+        let polled = stream.poll_write(cx, bytes);
+        let taken = match polled {
+            Poll::Ready(Ok(written)) => stream.taken(written),
+            Poll::Pending => (stream.taken(0).0, false),
+            Poll::Ready(Err(_)) => (0, false),
+        };
+        drop(stream);
+        match self.note_sent(cx, polled, taken) {
             Poll::Ready(Ok(0)) if !bytes.is_empty() => {
                 Poll::Ready(Err(io::ErrorKind::WriteZero.into()))
             }
+            polled @ (Poll::Ready(_) | Poll::Pending) => polled,
+        }
+    }
+
+    /// Whether the kernel can send files on this connection.
+    pub(super) fn takes_files(&self) -> bool {
+        self.shared.sendfile && self.stream.borrow().takes_files()
+    }
+
+    /// Has the kernel send at most `count` bytes of a file; zero where that has none.
+    pub(super) fn poll_socket_file(
+        &self,
+        cx: &mut Context<'_>,
+        range: &FileRange,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        let polled = self.stream.borrow().poll_file(cx, range, count);
+        let taken = match polled {
+            Poll::Ready(Ok(sent)) => sent,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        self.note_sent(cx, polled, (taken, false))
+    }
+
+    /// What was written, or that nothing more can be now; so much of it the client's end took, and there is more for it.
+    fn note_sent(
+        &self,
+        cx: &Context<'_>,
+        polled: Poll<io::Result<usize>>,
+        (taken, unsent): (usize, bool),
+    ) -> Poll<io::Result<usize>> {
+        match polled {
             Poll::Ready(Ok(sent)) => {
-                let (taken, unsent) = stream.taken(sent);
                 self.watch().sent(taken);
                 if unsent {
                     self.unsent.set(true);
@@ -414,7 +468,6 @@ impl Wire {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
-                let (taken, _) = stream.taken(0);
                 if taken > 0 {
                     self.watch().sent(taken);
                 }
@@ -596,6 +649,9 @@ impl Write for Io {
         let written = wire.poll_gather(cx, buf);
         let all = matches!(written, Poll::Ready(Ok(length)) if length == buf.len());
         wire.stalled.set(!all);
+        if all && wire.file_waits.take() {
+            cx.waker().wake_by_ref();
+        }
         written
     }
 

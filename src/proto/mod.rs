@@ -13,7 +13,11 @@ pub mod proxy;
 pub mod uwsgi;
 
 mod access;
+mod around;
 mod carrier;
+mod coming;
+#[cfg(feature = "compression")]
+mod compress;
 mod connections;
 mod forwarded;
 mod http;
@@ -24,6 +28,7 @@ mod line;
 mod no_tls;
 mod page;
 mod reply;
+mod sending;
 mod service;
 mod stream;
 mod tcp;

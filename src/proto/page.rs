@@ -26,6 +26,16 @@ pub(super) fn response(status: StatusCode, reason: &str) -> Response<Bytes> {
     response
 }
 
+/// The page for a static file that there is none of: the fields stay, and the connection.
+pub(super) fn of_file<B>(response: Response<B>) -> Response<Bytes> {
+    let (mut parts, _) = response.into_parts();
+    let page = Bytes::from(html(parts.status, ""));
+    parts
+        .headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    Response::from_parts(parts, page)
+}
+
 /// Whether requests are welcome; where they are not, not on this connection either.
 pub(super) fn readiness(draining: bool) -> Response<Bytes> {
     let text = if draining { "draining\n" } else { "ready\n" };

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
@@ -12,12 +12,15 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::access::Record;
+use super::around::{Asked, Opening};
 use super::carrier::Carrier;
+use super::coming::{Coming, Source};
 use super::connections::Peer;
 use super::guard::Refusal;
 use super::io::Wire;
 use super::page;
-use crate::app::Forsaken;
+use super::sending::{COPIED, Failed, Piece, Sending};
+use crate::app::{FileBody, FileRange, Forsaken};
 use crate::error::{AnyError, chain};
 
 /// What the `Server` field says.
@@ -145,6 +148,8 @@ pub(crate) struct Exchange<C = Wire> {
     pub(super) upgradable: bool,
     /// For the access log.
     pub(super) record: Option<Box<Record>>,
+    /// For what the server does with the answer.
+    pub(super) asked: Option<Box<Asked>>,
 }
 
 impl Exchange {
@@ -155,6 +160,7 @@ impl Exchange {
             head: false,
             upgradable: true,
             record: None,
+            asked: None,
         }
     }
 }
@@ -176,25 +182,82 @@ impl<C: Carrier> Exchange<C> {
         page::response(StatusCode::INTERNAL_SERVER_ERROR, "")
     }
 
+    /// The file that the app's response names instead of a body.
+    #[inline]
+    pub(super) fn named<B>(&self, response: &mut Response<B>) -> Option<Opening> {
+        let asked = self.asked.as_ref()?;
+        self.wire.shared().around.as_ref()?.named(asked, response)
+    }
+
     /// The app's response as it may be sent; a page in its place if it may not.
-    pub(super) fn send<B>(self, response: Response<B>) -> Response<Reply<B, C>>
+    pub(super) fn send<B>(self, mut response: Response<B>) -> Response<Reply<B, C>>
     where
         B: Body<Data = Bytes, Error = AnyError>,
     {
         let exact = response.body().size_hint().exact();
         let checked = Fields::read(response.headers())
             .and_then(|fields| fields.check(response.status(), exact, self.head));
-        let fields = match checked {
-            Ok(fields) => fields,
+        match checked {
+            Ok(fields) => {
+                let file = response.extensions_mut().remove::<FileRange>();
+                // Taken apart once, as it is large.
+                let (parts, body) = response.into_parts();
+                self.finish(parts, Source::App { body }, &fields, exact, file)
+            }
             Err(Fault::Interim(StatusCode::SWITCHING_PROTOCOLS)) if self.upgradable => {
-                return self.switch(response.into_parts().0);
+                self.switch(response.into_parts().0)
             }
             Err(fault) => {
                 let page = self.fail(&fault.to_string());
-                return self.send_page(page);
+                self.send_page(page)
             }
-        };
-        let (mut parts, body) = response.into_parts();
+        }
+    }
+
+    /// A static file as it may be sent.
+    pub(super) fn send_file<B>(self, response: Response<FileBody>) -> Response<Reply<B, C>>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
+        let status = response.status();
+        if (status.is_client_error() || status.is_server_error())
+            && response.body().is_end_stream()
+        {
+            let mut page = page::of_file(response);
+            if C::IS_CONNECTION && self.wire.watch().is_last() {
+                page.headers_mut().insert(CONNECTION, CLOSE);
+            }
+            return self.send_page(page);
+        }
+        let exact = response.body().size_hint().exact();
+        match Fields::read(response.headers())
+            .and_then(|fields| fields.check(status, exact, self.head))
+        {
+            Ok(fields) => {
+                let (parts, body) = response.into_parts();
+                let file = body.range().cloned();
+                self.finish(parts, Source::File { body }, &fields, exact, file)
+            }
+            Err(fault) => {
+                let page = self.fail(&fault.to_string());
+                self.send_page(page)
+            }
+        }
+    }
+
+    /// A response that keeps to the rules; `file` is what its body is, if it is one.
+    #[inline]
+    fn finish<B>(
+        self,
+        mut parts: response::Parts,
+        body: Source<B>,
+        fields: &Fields,
+        exact: Option<u64>,
+        file: Option<FileRange>,
+    ) -> Response<Reply<B, C>>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
         if self.head
             && fields.length.is_none()
             && let Some(exact) = exact.filter(|&exact| exact > 0)
@@ -202,19 +265,66 @@ impl<C: Carrier> Exchange<C> {
             parts.headers.insert(CONTENT_LENGTH, exact.into());
         }
         fields.settle(&mut parts.headers, &*self.wire);
+        let length = fields.length.or(exact);
         let bodiless = bodiless(parts.status, self.head);
-        let delimited = bodiless || fields.length.is_some() || exact.is_some();
-        self.wire.settle(&mut parts, delimited);
         let body = if bodiless {
+            self.wire.settle(&mut parts, true);
             Reply::new(None, Some(0), self, &parts)
+        } else if self.asked.is_some() {
+            let (coming, length) = self.encode(&mut parts, body, length);
+            self.wire.settle(&mut parts, length.is_some());
+            let sending = match coming {
+                Coming::Plain { .. } => file.and_then(|file| self.sending(file, length)),
+                Coming::Compressed { .. } => None,
+            };
+            let mut body = Reply::new(Some(coming), length, self, &parts);
+            body.sending = sending;
+            body
         } else {
-            Reply::new(Some(body), fields.length.or(exact), self, &parts)
+            self.wire.settle(&mut parts, length.is_some());
+            let sending = file.and_then(|file| self.sending(file, length));
+            let mut body = Reply::new(Some(Coming::Plain { body }), length, self, &parts);
+            body.sending = sending;
+            body
         };
         Response::from_parts(parts, body)
     }
 
+    /// The body as the client is to get it, and its length: compressed, where that is wanted.
+    #[cold]
+    fn encode<B>(
+        &self,
+        parts: &mut response::Parts,
+        body: Source<B>,
+        length: Option<u64>,
+    ) -> (Coming<B>, Option<u64>)
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
+        #[cfg(feature = "compression")]
+        if let Some(asked) = &self.asked
+            && let Some(around) = &self.wire.shared().around
+            && let Some(compression) = &around.compression
+        {
+            return compression.encode(&asked.headers, parts, body, length);
+        }
+        let _ = parts;
+        (Coming::Plain { body }, length)
+    }
+
+    /// A file that the kernel can send, and that is worth it; a body of `length` bytes has room for it.
+    fn sending(&self, mut file: FileRange, length: Option<u64>) -> Option<Box<Sending>> {
+        if let Some(length) = length {
+            file.limit(length);
+        }
+        (file.left() > COPIED && self.wire.takes_files()).then(|| Box::new(Sending::new(file)))
+    }
+
     /// The app's answer by which the connection leaves HTTP (RFC 9110 section 15.2.2).
-    pub(super) fn switch<B>(mut self, mut parts: response::Parts) -> Response<Reply<B, C>> {
+    pub(super) fn switch<B>(mut self, mut parts: response::Parts) -> Response<Reply<B, C>>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
         if !parts.headers.contains_key(UPGRADE) {
             let page = self.fail(&Fault::Unnamed.to_string());
             return self.send_page(page);
@@ -239,7 +349,10 @@ impl<C: Carrier> Exchange<C> {
     }
 
     /// A page of ours in the place of the app's response.
-    pub(super) fn send_page<B>(self, page: Response<Bytes>) -> Response<Reply<B, C>> {
+    pub(super) fn send_page<B>(self, page: Response<Bytes>) -> Response<Reply<B, C>>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
         let (mut parts, bytes) = page.into_parts();
         parts
             .headers
@@ -273,24 +386,34 @@ fn bodiless(status: StatusCode, head: bool) -> bool {
 
 pin_project! {
     /// A response's body on its way to the client.
-    pub(crate) struct Reply<B, C = Wire> {
+    pub(crate) struct Reply<B, C = Wire>
+    where
+        B: Body<Data = Bytes, Error = AnyError>,
+    {
         #[pin]
-        body: Option<B>,
+        body: Option<Coming<B>>,
+        // The body is a file, and the kernel sends it.
+        sending: Option<Box<Sending>>,
         // What is left of the app's last piece.
         rest: Bytes,
         // Bytes that are still to come from the app, if they are known.
         left: Option<u64>,
         // What `left` was at first.
         length: Option<u64>,
+        // The turn of the connection in which the body had nothing more.
+        parked: Option<u32>,
         // Why the response is cut, once what came before is on its way.
         cut: Option<AnyError>,
         exchange: Exchange<C>,
     }
 }
 
-impl<B, C> Reply<B, C> {
+impl<B, C> Reply<B, C>
+where
+    B: Body<Data = Bytes, Error = AnyError>,
+{
     fn new(
-        body: Option<B>,
+        body: Option<Coming<B>>,
         length: Option<u64>,
         mut exchange: Exchange<C>,
         parts: &response::Parts,
@@ -300,9 +423,11 @@ impl<B, C> Reply<B, C> {
         }
         Self {
             body,
+            sending: None,
             rest: Bytes::new(),
             left: length,
             length,
+            parked: None,
             cut: None,
             exchange,
         }
@@ -314,18 +439,31 @@ where
     B: Body<Data = Bytes, Error = AnyError>,
     C: Carrier,
 {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = AnyError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
-        let mut this = self.project();
-        if let Some(error) = this.cut.take() {
+    ) -> Poll<Option<Result<Frame<Piece>, AnyError>>> {
+        if let Some(error) = self.as_mut().project().cut.take() {
             return Poll::Ready(Some(Err(error)));
         }
+        if self.sending.is_some()
+            && let Some(frame) = ready!(self.as_mut().poll_sending(cx))
+        {
+            return Poll::Ready(Some(frame));
+        }
+        let mut this = self.project();
         if this.exchange.wire.throttle() {
+            return Poll::Pending;
+        }
+        // What came before is sent first, however often the library asks: an app that is called within this poll may
+        // not come back soon.
+        if this.rest.is_empty()
+            && this.parked.is_some()
+            && *this.parked == this.exchange.wire.turn()
+        {
             return Poll::Pending;
         }
         while let Some(body) = this.body.as_mut().as_pin_mut() {
@@ -337,9 +475,14 @@ where
             }
             let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));
             let error = match polled {
-                Ok(Poll::Pending) if this.rest.is_empty() => return Poll::Pending,
-                // The last byte is here; the client need not wait for what the app does after it.
-                Ok(Poll::Pending) => break,
+                Ok(Poll::Pending) => {
+                    *this.parked = this.exchange.wire.turn();
+                    if this.rest.is_empty() {
+                        return Poll::Pending;
+                    }
+                    // The last byte is here; the client need not wait for what the app does after it.
+                    break;
+                }
                 Ok(Poll::Ready(None)) => {
                     this.body.set(None);
                     match *this.left {
@@ -365,7 +508,7 @@ where
                     // Trailers end a body; with a length there is no room for them on a connection.
                     Err(frame) if !C::IS_CONNECTION || this.length.is_none() => {
                         this.body.set(None);
-                        return Poll::Ready(Some(Ok(frame)));
+                        return Poll::Ready(Some(Ok(frame.map_data(Piece::Bytes))));
                     }
                     Err(_) => continue,
                 },
@@ -389,7 +532,7 @@ where
         if let Some(record) = &mut this.exchange.record {
             record.sent(piece.len());
         }
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(Frame::data(Piece::Bytes(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -404,6 +547,54 @@ where
     fn size_hint(&self) -> SizeHint {
         self.length
             .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl<B, C> Reply<B, C>
+where
+    B: Body<Data = Bytes, Error = AnyError>,
+    C: Carrier,
+{
+    /// Has the kernel send the file that the body is; nothing where it cannot, and the body is to be read.
+    fn poll_sending(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, AnyError>>> {
+        let mut this = self.project();
+        let Some(sending) = this.sending else {
+            return Poll::Ready(None);
+        };
+        let before = sending.sent();
+        let polled = this.exchange.wire.poll_send_file(cx, sending);
+        let sent = sending.sent();
+        if let Some(record) = &mut this.exchange.record
+            && sent > before
+        {
+            record.sent(sent - before);
+        }
+        let ended = ready!(polled);
+        *this.sending = None;
+        let error: AnyError = match ended {
+            Ok(()) => {
+                this.body.set(None);
+                let length = u64::try_from(sent).unwrap_or(u64::MAX);
+                *this.left = this.left.map(|left| left.saturating_sub(length));
+                return Poll::Ready(Some(Ok(Frame::data(Piece::Sent(sent)))));
+            }
+            Err(Failed::Unable) => return Poll::Ready(None),
+            Err(Failed::Socket(error)) => {
+                let peer = &this.exchange.wire.watch().ends().peer;
+                tracing::debug!("Client {} has left: {error}", Peer(peer));
+                error.into()
+            }
+            Err(Failed::File(error)) => {
+                let request = this.exchange.wire.watch().request();
+                tracing::error!("Error handling request {request}: {error}");
+                error.into()
+            }
+        };
+        this.body.set(None);
+        Poll::Ready(Some(Err(error)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -17,6 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
 use super::access::Record;
+use super::around::{Asked, Opening};
 use super::carrier::Carrier;
 use super::guard::Refusal;
 use super::http::HttpService;
@@ -102,6 +103,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
                 ends,
                 *scheme.as_ref().unwrap_or(&wire.scheme),
             ),
+            asked: asked(&**wire, &parts),
         };
         let scheme = match admit(&parts, scheme, &exchange) {
             Ok(scheme) => scheme,
@@ -112,6 +114,13 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         } else {
             Body::incoming(incoming, wire.expect_body())
         };
+        if let Some(around) = &wire.shared.around
+            && let Some(file) = around.file(&mut parts)
+        {
+            // The connection sees to what the client sends with it.
+            drop(body);
+            return Answer::file(file, exchange);
+        }
         let line: Weak<Wire> = Rc::downgrade(wire);
         let origin = Origin {
             ends: Arc::clone(ends),
@@ -139,6 +148,12 @@ pub(super) fn record<C: Carrier>(
 ) -> Option<Box<Record>> {
     let log = wire.shared().access.as_ref()?;
     Some(log.begin(parts, ends, scheme))
+}
+
+/// What of the request will be needed once it is answered.
+#[inline]
+pub(super) fn asked<C: Carrier>(wire: &C, parts: &request::Parts) -> Option<Box<Asked>> {
+    wire.shared().around.as_ref()?.keep(parts)
 }
 
 /// Whether the request is for the app; else the page that answers it.
@@ -171,17 +186,42 @@ pin_project! {
         #[pin]
         future: Option<A::Future>,
         // Seldom there, and large.
-        page: Option<Box<Response<Bytes>>>,
+        other: Option<Box<Other>>,
         exchange: Option<Exchange<C>>,
+    }
+}
+
+/// An answer that is not the app's.
+enum Other {
+    Page(Response<Bytes>),
+    File(Opening),
+}
+
+impl Other {
+    /// It makes the connection one of another protocol.
+    fn switches(&self) -> bool {
+        match self {
+            Self::Page(page) => page.status() == StatusCode::SWITCHING_PROTOCOLS,
+            Self::File(_) => false,
+        }
     }
 }
 
 impl<A: App, C: Carrier> Answer<A, C> {
     /// A page of ours.
     pub(super) fn page(page: Response<Bytes>, exchange: Exchange<C>) -> Self {
+        Self::other(Other::Page(page), exchange)
+    }
+
+    /// A static file.
+    pub(super) fn file(file: Opening, exchange: Exchange<C>) -> Self {
+        Self::other(Other::File(file), exchange)
+    }
+
+    fn other(other: Other, exchange: Exchange<C>) -> Self {
         Self {
             future: None,
-            page: Some(Box::new(page)),
+            other: Some(Box::new(other)),
             exchange: Some(exchange),
         }
     }
@@ -208,7 +248,7 @@ impl<A: App, C: Carrier> Answer<A, C> {
         match called {
             Ok(()) => Self {
                 future,
-                page: None,
+                other: None,
                 exchange: Some(exchange),
             },
             Err(_) => Self::page(exchange.fail("the app panicked"), exchange),
@@ -229,14 +269,26 @@ impl<A: App, C: Carrier> Future for Answer<A, C> {
                 return Poll::Pending;
             }
             this.future.set(None);
+            if let Poll::Ready(Ok(response)) = &mut outcome
+                && let Some(exchange) = this.exchange
+                && let Some(file) = exchange.named(response)
+            {
+                *this.other = Some(Box::new(Other::File(file)));
+                outcome = Poll::Pending;
+            }
         }
+        let file = match this.other.as_deref_mut() {
+            Some(Other::File(file)) => Some(ready!(file.as_mut().poll(cx))),
+            Some(Other::Page(_)) | None => None,
+        };
         let Some(exchange) = this.exchange.take() else {
             // Polled after its end, which hyper does not do.
             return Poll::Pending;
         };
-        if let Some(page) = this
-            .page
-            .take_if(|page| page.status() == StatusCode::SWITCHING_PROTOCOLS)
+        if let Some(Other::Page(page)) = this
+            .other
+            .take_if(|other| other.switches())
+            .map(|other| *other)
         {
             return Poll::Ready(Ok(exchange.switch(page.into_parts().0)));
         }
@@ -246,13 +298,16 @@ impl<A: App, C: Carrier> Future for Answer<A, C> {
             let page = exchange.refuse(refusal);
             return Poll::Ready(Ok(exchange.send_page(page)));
         }
-        let page = match (outcome, this.page.take()) {
+        if let Some(response) = file {
+            return Poll::Ready(Ok(exchange.send_file(response)));
+        }
+        let page = match (outcome, this.other.take().map(|other| *other)) {
             (Poll::Ready(Ok(response)), _) => {
                 return Poll::Ready(Ok(exchange.send(response)));
             }
             (Poll::Ready(Err(error)), _) => exchange.fail(&chain(&*error)),
-            (Poll::Pending, Some(page)) => *page,
-            (Poll::Pending, None) => exchange.fail("the app panicked"),
+            (Poll::Pending, Some(Other::Page(page))) => page,
+            (Poll::Pending, Some(Other::File(_)) | None) => exchange.fail("the app panicked"),
         };
         Poll::Ready(Ok(exchange.send_page(page)))
     }

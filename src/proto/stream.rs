@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
@@ -15,6 +15,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 #[cfg(feature = "tls")]
 use super::tls::Secure;
+use crate::app::FileRange;
+use crate::files;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -167,6 +169,49 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Whether the kernel can send files on it.
+    pub(super) const fn takes_files(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Memory(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => false,
+        }
+    }
+
+    /// Has the kernel send at most `count` bytes of a file; zero where that has none.
+    pub(super) fn poll_file(
+        &self,
+        cx: &mut Context<'_>,
+        range: &FileRange,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut next = range.next();
+        loop {
+            let sent = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || {
+                        files::send(stream.as_fd(), range.file(), &mut next, count)
+                    })
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || {
+                        files::send(stream.as_fd(), range.file(), &mut next, count)
+                    })
+                }
+                Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+                #[cfg(feature = "tls")]
+                Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
     }
 
     /// The next close sends a reset, so that the client cannot take what it has for all there is.

@@ -71,6 +71,8 @@ fn settings() -> Settings {
         max_requests_jitter: 0,
         readiness_path: None,
         http2: Http2::default(),
+        around: None,
+        sendfile: true,
     }
 }
 

@@ -12,6 +12,7 @@ const GROUND: &[&str] = &[
     "code_files",
     "connections",
     "drain",
+    "files",
     "heartbeat",
     "hooks",
     "last_words",

@@ -257,7 +257,9 @@ impl Inner {
         Ok(match answer {
             Answer::Whole(response) => response,
             Answer::File(head, file) => {
-                head.with(PyBody::file(file, context, Rc::clone(&self.later)))
+                let range = file.range.clone();
+                let body = PyBody::file(file, context, Rc::clone(&self.later));
+                head.with_file(body, range)
             }
             Answer::Stream(head, mut source) => match source.take_whole() {
                 Some(whole) => {

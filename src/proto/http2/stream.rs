@@ -21,6 +21,7 @@ use super::body::{Incoming, Intake};
 use super::link::Link;
 use super::{date, strip};
 use crate::app::{App, Body, BodyError, Client, Connection, Line, Origin, Scheme};
+use crate::error::AnyError;
 use crate::proto::access::Record;
 use crate::proto::carrier::Carrier;
 use crate::proto::connections::{Entry, Peer, Verdict, Watch};
@@ -28,7 +29,8 @@ use crate::proto::guard::{Facts, Framing, Refusal};
 use crate::proto::http::{HttpService, Shared};
 use crate::proto::io::Wire;
 use crate::proto::reply::{Exchange, Reply};
-use crate::proto::service::{Answer, admit, record};
+use crate::proto::sending::{Failed, Piece, Sending};
+use crate::proto::service::{Answer, admit, asked, record};
 
 /// A stream lets the others go on when it has sent so much.
 const TURN: usize = 64 * 1024;
@@ -97,6 +99,20 @@ impl Carrier for Lane {
     }
 
     fn hand_on(&self, _: usize) {}
+
+    /// A body is asked once, and again when its task was woken.
+    fn turn(&self) -> Option<u32> {
+        None
+    }
+
+    /// They have to be put into frames.
+    fn takes_files(&self) -> bool {
+        false
+    }
+
+    fn poll_send_file(&self, _: &mut Context<'_>, _: &mut Sending) -> Poll<Result<(), Failed>> {
+        Poll::Ready(Err(Failed::Unable))
+    }
 
     fn spoilt(&self) -> Option<Refusal> {
         self.intake.as_ref()?.refusal()
@@ -174,6 +190,7 @@ pub(super) async fn serve<A: App>(
             wire.watch().ends(),
             *scheme.as_ref().unwrap_or(&wire.scheme),
         ),
+        asked: asked(&*lane, &parts),
     };
     let is_head = exchange.head;
     let answer = match admit(&parts, scheme, &exchange) {
@@ -195,14 +212,23 @@ pub(super) async fn serve<A: App>(
                     facts.expects,
                 ))
             });
-            let origin = Origin {
-                ends: Arc::clone(wire.watch().ends()),
-                scheme,
-                trusted: wire.trusted,
-                gateway: None,
-            };
-            let weak: Weak<Lane> = Rc::downgrade(&lane);
-            Answer::begin(&http.app, parts, body, origin, Line::new(weak), exchange)
+            let file = shared
+                .around
+                .as_ref()
+                .and_then(|around| around.file(&mut parts));
+            if let Some(file) = file {
+                drop(body);
+                Answer::file(file, exchange)
+            } else {
+                let origin = Origin {
+                    ends: Arc::clone(wire.watch().ends()),
+                    scheme,
+                    trusted: wire.trusted,
+                    gateway: None,
+                };
+                let weak: Weak<Lane> = Rc::downgrade(&lane);
+                Answer::begin(&http.app, parts, body, origin, Line::new(weak), exchange)
+            }
         }
     };
     if let Some(response) = answered(&lane, answer).await {
@@ -307,7 +333,7 @@ enum Sent {
 
 async fn send<B>(link: &Link, lane: &Lane, response: Response<Reply<B, Lane>>, is_head: bool)
 where
-    Reply<B, Lane>: http_body::Body<Data = Bytes>,
+    B: http_body::Body<Data = Bytes, Error = AnyError>,
 {
     let (mut parts, body) = response.into_parts();
     let headers = &mut parts.headers;
@@ -362,7 +388,7 @@ async fn send_body<B>(
     mut body: Pin<&mut B>,
 ) -> Sent
 where
-    B: http_body::Body<Data = Bytes>,
+    B: http_body::Body<Data = Piece>,
 {
     let (mut bytes, mut pieces) = (0, 0);
     loop {
@@ -382,7 +408,7 @@ where
             Ok(None) => return last(&to.send_data(Bytes::new(), true)),
         };
         let mut data = match frame.into_data() {
-            Ok(data) => data,
+            Ok(data) => data.into_bytes(),
             Err(frame) => match frame.into_trailers() {
                 Ok(mut trailers) => {
                     strip(&mut trailers);

@@ -25,8 +25,7 @@ use super::port::Leased;
 use crate::app::python::named::Named;
 use crate::app::python::object::Ref;
 use crate::app::python::traceback;
-use crate::app::python::wsgi::Blocks;
-use crate::app::{Client, Line};
+use crate::app::{Client, FileRange, Line};
 
 pub(super) use self::dialogue::{Dialogue, Settings};
 use self::failure::{is_cancelled, is_disconnect, outcome};
@@ -285,10 +284,12 @@ impl Exchange {
                 return Err(unexpected(KIND, "the body has begun already"));
             }
         };
-        let blocks = Blocks::open(path, length)?;
+        let range = FileRange::open(path, length)?;
         let mut output = self.output.borrow_mut();
         if let Phase::Started(head, _) = std::mem::replace(&mut output.phase, Phase::Complete) {
-            output.answer = Some(Ok(head.map(|()| AsgiBody::file(blocks))));
+            let mut response = head.map(|()| AsgiBody::file(range.clone()));
+            response.extensions_mut().insert(range);
+            output.answer = Some(Ok(response));
         }
         drop(output);
         self.answered();

@@ -10,7 +10,7 @@ use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::Exchange;
-use crate::app::python::wsgi::Blocks;
+use crate::app::{FileRange, FileReader};
 use crate::error::AnyError;
 
 /// An app that has sent so many bytes which are not on their way yet waits before it goes on.
@@ -128,7 +128,7 @@ pub(crate) struct AsgiBody(Kind);
 enum Kind {
     Done,
     Whole(Bytes),
-    File(Box<Blocks>),
+    File(Box<FileReader>),
     Stream(Stream),
 }
 
@@ -150,8 +150,8 @@ impl AsgiBody {
     }
 
     /// A file, read as the server asks for more.
-    pub(super) fn file(blocks: Blocks) -> Self {
-        Self(Kind::File(Box::new(blocks)))
+    pub(super) fn file(range: FileRange) -> Self {
+        Self(Kind::File(Box::new(range.into())))
     }
 
     /// What the app is still sending; `length` where the head announces it.
@@ -190,10 +190,9 @@ impl Body for AsgiBody {
                 self.0 = Kind::Done;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Kind::File(blocks) => {
-                let block = blocks.read().transpose();
-                Poll::Ready(block.map(|block| block.map(Frame::data).map_err(AnyError::from)))
-            }
+            Kind::File(reader) => reader
+                .poll_block(cx)
+                .map(|block| block.map(|block| block.map(Frame::data).map_err(AnyError::from))),
             Kind::Stream(stream) => {
                 let polled = stream.exchange.with_output(|output| output.poll(cx));
                 if let Poll::Ready(Some(Ok(frame))) = &polled
@@ -216,7 +215,7 @@ impl Body for AsgiBody {
         match &self.0 {
             Kind::Done => true,
             Kind::Whole(_) => false,
-            Kind::File(blocks) => blocks.left() == 0,
+            Kind::File(reader) => reader.left() == 0,
             Kind::Stream(stream) => stream.exchange.with_output(|output| output.is_done()),
         }
     }
@@ -225,7 +224,7 @@ impl Body for AsgiBody {
         let exact = match &self.0 {
             Kind::Done => Some(0),
             Kind::Whole(bytes) => u64::try_from(bytes.len()).ok(),
-            Kind::File(blocks) => Some(blocks.left()),
+            Kind::File(reader) => Some(reader.left()),
             Kind::Stream(_) => None,
         };
         exact.map_or_else(SizeHint::default, SizeHint::with_exact)

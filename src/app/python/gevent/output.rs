@@ -10,12 +10,12 @@ use pyo3::prelude::*;
 
 use super::hub::Hub;
 use super::pipe::{Pipe, Room, Side, Taken};
-use crate::app::Line;
 use crate::app::python::named::Named;
 use crate::app::python::reply::{Outcome, Reply};
 use crate::app::python::wsgi::{
-    AppFailed, ExchangeState, Feed, FileBody, Head, PyBody, Sink, Source, before_start, failed,
+    AppFailed, ExchangeState, Feed, Head, PyBody, Sink, Source, Wrapped, before_start, failed,
 };
+use crate::app::{FileReader, Line};
 use crate::error::AnyError;
 
 type Outgoing = Pipe<AnyError, Py<PyAny>>;
@@ -73,13 +73,12 @@ impl Output {
     }
 
     /// Sends a head whose body is to come.
-    fn begin(&self, head: Head, exact: Option<u64>) -> Rc<Outgoing> {
+    fn begin(&self, head: Head) -> Rc<Outgoing> {
         let pipe = Rc::new(Outgoing::new(AHEAD));
         self.pipe.replace(Some(Rc::clone(&pipe)));
         let fed = Fed {
             hub: Rc::clone(&self.hub),
             pipe: Rc::clone(&pipe),
-            exact,
         };
         let response = head.with(PyBody::fed(fed));
         let task = self.reply.take().and_then(|reply| reply.send(Ok(response)));
@@ -97,7 +96,7 @@ impl Output {
                     self.answer(head.with(PyBody::whole(whole)));
                     return source.finish();
                 }
-                None => Some(self.begin(head, None)),
+                None => Some(self.begin(head)),
             },
             None => self.pipe.borrow().clone(),
         };
@@ -118,22 +117,25 @@ impl Output {
         source.finish();
     }
 
-    /// Sends a file.
-    pub(super) fn file(&self, head: Head, mut file: FileBody) {
-        let pipe = self.begin(head, Some(file.blocks.left()));
-        let end = loop {
-            match file.blocks.read() {
-                Ok(None) => break Ok(()),
-                Ok(Some(block)) => match self.send(&pipe, block) {
-                    Ok(Room::Closed) => break Ok(()),
-                    Ok(Room::Free | Room::Full) => {}
-                    Err(error) => break Err(failed(self.hub.py(), &error)),
-                },
-                Err(error) => break Err(error.into()),
-            }
+    /// Sends a file, and waits until the server has done with it.
+    pub(super) fn file(&self, head: Head, file: Wrapped) {
+        let Wrapped { range, returned } = file;
+        let pipe = Rc::new(Outgoing::new(AHEAD));
+        let sent = Sent {
+            hub: Rc::clone(&self.hub),
+            pipe: Rc::clone(&pipe),
+            reader: RefCell::new(range.clone().into()),
         };
-        self.hub.tell(pipe.finish(end));
-        drop(file);
+        self.answer(head.with_file(PyBody::fed(sent), range));
+        while !matches!(pipe.room(), Room::Closed) {
+            let waited = self.hub.wait(|side| pipe.park_writer(Some(side)));
+            pipe.park_writer(None);
+            if waited.is_err() {
+                // Killed: the server has a descriptor of its own.
+                break;
+            }
+        }
+        drop(returned);
     }
 
     /// Puts a chunk in, then waits while the pipe is full.
@@ -157,7 +159,7 @@ impl Sink for Output {
         let pipe = self.pipe.borrow().clone();
         let pipe = match (pipe, state.send_head()) {
             (Some(pipe), _) => pipe,
-            (None, Some(head)) => self.begin(head, None),
+            (None, Some(head)) => self.begin(head),
             (None, None) => {
                 return Err(before_start());
             }
@@ -175,7 +177,6 @@ impl Sink for Output {
 struct Fed {
     hub: Rc<Hub>,
     pipe: Rc<Outgoing>,
-    exact: Option<u64>,
 }
 
 impl Feed for Fed {
@@ -194,11 +195,36 @@ impl Feed for Fed {
     }
 
     fn exact(&self) -> Option<u64> {
-        self.exact
+        None
     }
 }
 
 impl Drop for Fed {
+    fn drop(&mut self) {
+        self.hub.note(self.pipe.close());
+    }
+}
+
+/// A file on its way.
+struct Sent {
+    hub: Rc<Hub>,
+    /// Nothing goes through it: its end tells the greenlet.
+    pipe: Rc<Outgoing>,
+    reader: RefCell<FileReader>,
+}
+
+impl Feed for Sent {
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, AnyError>>> {
+        let block = self.reader.borrow_mut().poll_block(cx);
+        block.map(|block| block.map(|block| block.map_err(AnyError::from)))
+    }
+
+    fn exact(&self) -> Option<u64> {
+        Some(self.reader.borrow().left())
+    }
+}
+
+impl Drop for Sent {
     fn drop(&mut self) {
         self.hub.note(self.pipe.close());
     }

@@ -14,11 +14,12 @@ use super::pipe::{Pipe, Room};
 use super::pool::Seat;
 use super::reply::{Delivery, Reply};
 use super::runner::Task;
+use crate::app::FileReader;
 use crate::app::python::named::Named;
 use crate::app::python::object::Context;
 use crate::app::python::shared::Away;
 use crate::app::python::wsgi::{
-    Blocks, ExchangeState, Feed, FileBody, Head, Returned, Sink, Source, before_start, failed,
+    ExchangeState, Feed, Head, Returned, Sink, Source, Wrapped, before_start, failed,
 };
 use crate::error::AnyError;
 
@@ -128,17 +129,17 @@ impl Output {
     }
 
     /// Sends a file, which the server reads. What is left to do then is done in the request's `context`, which has to be left.
-    pub(super) fn file(&self, head: Head, file: FileBody, context: Context) {
-        let (blocks, returned) = file.into_parts();
+    pub(super) fn file(&self, head: Head, file: Wrapped, context: Context) {
+        let Wrapped { range, returned } = file;
         let sent = Sent {
-            blocks: RefCell::new(blocks),
+            reader: RefCell::new(range.clone().into()),
             shared: Arc::clone(&self.shared),
             rest: Some(Closing {
                 returned: returned.into_away(),
                 context: context.into_away(),
             }),
         };
-        self.answer(head.with(Delivery::Sent(Box::new(sent))));
+        self.answer(head.with_file(Delivery::Sent(Box::new(sent)), range));
     }
 
     /// Puts a chunk in, then waits while the pipe is full, unless `at_once`.
@@ -208,20 +209,20 @@ impl Drop for Fed {
 
 /// A file on its way.
 pub(super) struct Sent {
-    blocks: RefCell<Blocks>,
+    reader: RefCell<FileReader>,
     shared: Arc<Shared>,
     /// There until it is left for a thread.
     rest: Option<Closing>,
 }
 
 impl Feed for Sent {
-    fn poll_chunk(&self, _: &mut TaskContext<'_>) -> Poll<Option<Result<Bytes, AnyError>>> {
-        let block = self.blocks.borrow_mut().read().transpose();
-        Poll::Ready(block.map(|block| block.map_err(AnyError::from)))
+    fn poll_chunk(&self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<Bytes, AnyError>>> {
+        let block = self.reader.borrow_mut().poll_block(cx);
+        block.map(|block| block.map(|block| block.map_err(AnyError::from)))
     }
 
     fn exact(&self) -> Option<u64> {
-        Some(self.blocks.borrow().left())
+        Some(self.reader.borrow().left())
     }
 }
 

@@ -7,10 +7,10 @@ use std::task::{Context as TaskContext, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::file::Blocks;
 use super::later::{Later, Rest};
 use super::source::{Returned, Source};
 use crate::app::python::object::Context;
+use crate::app::{FileRange, FileReader};
 use crate::error::AnyError;
 
 /// The body of a Python app's response.
@@ -68,14 +68,14 @@ impl PyBody {
 
     /// A file, read as the server asks for more.
     pub(in crate::app::python) fn file(
-        file: FileBody,
+        file: Wrapped,
         context: Context,
         later: Rc<Later>,
     ) -> Self {
-        let FileBody { blocks, returned } = file;
+        let Wrapped { range, returned } = file;
         let returned = Some((returned, context));
         Self(Kind::File(Box::new(Sent {
-            blocks,
+            reader: range.into(),
             returned,
             later,
         })))
@@ -116,10 +116,7 @@ impl Body for PyBody {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Kind::Pulled(pulled) => std::task::ready!(pulled.poll_chunk(cx)),
-            Kind::File(file) => file
-                .blocks
-                .read()
-                .transpose()
+            Kind::File(file) => std::task::ready!(file.reader.poll_block(cx))
                 .map(|block| block.map_err(AnyError::from)),
             Kind::Fed(feed) => std::task::ready!(feed.poll_chunk(cx)),
         };
@@ -132,7 +129,7 @@ impl Body for PyBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Done => true,
-            Kind::File(file) => file.blocks.left() == 0,
+            Kind::File(file) => file.reader.left() == 0,
             Kind::Whole(_) | Kind::Pulled(_) | Kind::Fed(_) => false,
         }
     }
@@ -142,7 +139,7 @@ impl Body for PyBody {
             Kind::Done => Some(0),
             Kind::Whole(bytes) => u64::try_from(bytes.len()).ok(),
             Kind::Pulled(_) => None,
-            Kind::File(file) => Some(file.blocks.left()),
+            Kind::File(file) => Some(file.reader.left()),
             Kind::Fed(feed) => feed.exact(),
         };
         exact.map_or_else(SizeHint::default, SizeHint::with_exact)
@@ -191,22 +188,15 @@ impl Drop for Pulled {
 }
 
 /// A file as an answer.
-pub(in crate::app::python) struct FileBody {
-    pub(in crate::app::python) blocks: Blocks,
+pub(in crate::app::python) struct Wrapped {
+    pub(in crate::app::python) range: FileRange,
     /// Its wrapper, to be closed.
-    pub(super) returned: Returned,
+    pub(in crate::app::python) returned: Returned,
 }
 
-impl FileBody {
-    /// What is read, and what is to be closed.
-    pub(in crate::app::python) fn into_parts(self) -> (Blocks, Returned) {
-        (self.blocks, self.returned)
-    }
-}
-
-/// A file that the server reads.
+/// A file that the server sends.
 struct Sent {
-    blocks: Blocks,
+    reader: FileReader,
     /// There until it is left for later.
     returned: Option<(Returned, Context)>,
     later: Rc<Later>,

@@ -10,6 +10,8 @@ use http::header::HeaderName;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
+use crate::app::FileRange;
+
 /// A response's head, checked.
 #[derive(Debug)]
 pub(in crate::app::python) struct Head {
@@ -30,6 +32,13 @@ impl Head {
         if let Some(reason) = self.reason {
             response.extensions_mut().insert(reason);
         }
+        response
+    }
+
+    /// The response whose body is part of a file, which the server may take from there.
+    pub(in crate::app::python) fn with_file<B>(self, body: B, range: FileRange) -> Response<B> {
+        let mut response = self.with(body);
+        response.extensions_mut().insert(range);
         response
     }
 

@@ -34,9 +34,8 @@ use crate::config::LogTarget;
 use crate::error::AnyError;
 
 pub(crate) use self::body::PyBody;
-pub(super) use self::body::{Feed, FileBody};
+pub(super) use self::body::{Feed, Wrapped};
 pub(super) use self::exchange::{ExchangeState, Outlet, Sink, before_start};
-pub(super) use self::file::Blocks;
 pub(super) use self::head::Head;
 pub(super) use self::input::{Input, keep_in, next_chunk};
 pub(super) use self::later::{Later, Rest};
@@ -64,7 +63,7 @@ pub(super) enum Answer {
     /// All of it.
     Whole(Response<PyBody>),
     /// The head, and a file.
-    File(Head, FileBody),
+    File(Head, Wrapped),
     /// The head, and an iterable.
     Stream(Head, Source),
     /// The rest of a response whose head `write()` has sent.
@@ -184,11 +183,11 @@ impl Wsgi {
     /// An iterable of any kind.
     fn stream(&self, returned: Returned, lease: Lease) -> PyResult<Answer> {
         if lease.state().is_unwritten()
-            && let Some(blocks) =
-                Blocks::of(returned.object(), &self.kinds, lease.state().declared())?
+            && let Some(range) =
+                file::wrapped(returned.object(), &self.kinds, lease.state().declared())?
             && let Some(head) = lease.state().send_head()
         {
-            return Ok(Answer::File(head, FileBody { blocks, returned }));
+            return Ok(Answer::File(head, Wrapped { range, returned }));
         }
         let iterator = returned.object().try_iter().map_err(|error| {
             if error.is_instance_of::<PyTypeError>(self.py) {

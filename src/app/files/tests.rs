@@ -1,0 +1,112 @@
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE};
+use http_body_util::BodyExt;
+use tempfile::TempDir;
+
+use super::*;
+
+fn mount(prefix: &str) -> (TempDir, Arc<Mount>) {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("digits.txt"), "0123456789").unwrap();
+    std::fs::write(root.path().join("digits.txt.gz"), "compressed").unwrap();
+    std::fs::create_dir(root.path().join("empty")).unwrap();
+    std::fs::create_dir(root.path().join("site")).unwrap();
+    std::fs::write(root.path().join("site/index.html"), "home").unwrap();
+    let mount = Mount::new(
+        prefix,
+        root.path().to_owned(),
+        Links::Inside,
+        Hidden::Missing,
+    );
+    (root, Arc::new(mount))
+}
+
+async fn ask(mount: &Arc<Mount>, request: request::Builder) -> (Response<()>, String) {
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let response = Arc::clone(mount).serve(parts).await;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    (Response::from_parts(parts, ()), body)
+}
+
+#[test]
+fn a_prefix_ends_at_a_slash() {
+    let (_root, mount) = mount("/assets/");
+    for (path, has) in [
+        ("/assets", true),
+        ("/assets/", true),
+        ("/assets/a", true),
+        ("/assetsa", false),
+        ("/", false),
+        ("*", false),
+    ] {
+        assert_eq!(mount.has(path), has, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_range_is_of_the_file_that_its_condition_names() {
+    let (_root, mount) = mount("");
+    let get = || Request::get("/digits.txt").header(RANGE, "bytes=2-4");
+    let (response, body) = ask(&mount, get()).await;
+    assert_eq!((response.status().as_u16(), &*body), (206, "234"));
+    assert_eq!(response.headers()[CONTENT_RANGE], "bytes 2-4/10");
+    for name in [ETAG, LAST_MODIFIED] {
+        let validator = response.headers()[name].clone();
+        let (same, body) = ask(&mount, get().header(IF_RANGE, validator)).await;
+        assert_eq!((same.status().as_u16(), &*body), (206, "234"));
+    }
+    for other in ["\"other\"", "W/\"weak\"", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+        let (whole, body) = ask(&mount, get().header(IF_RANGE, other)).await;
+        assert_eq!((whole.status().as_u16(), &*body), (200, "0123456789"));
+    }
+}
+
+#[tokio::test]
+async fn ranges_that_are_none_are_left_out() {
+    let (_root, mount) = mount("");
+    let get = |range| Request::get("/digits.txt").header(RANGE, range);
+    for range in ["lines=1-2", "bytes=0-1,4-5"] {
+        let (response, body) = ask(&mount, get(range)).await;
+        assert_eq!((response.status().as_u16(), &*body), (200, "0123456789"));
+    }
+    let (response, body) = ask(&mount, get("bytes=10-")).await;
+    assert_eq!((response.status().as_u16(), &*body), (416, ""));
+    assert_eq!(response.headers()[CONTENT_RANGE], "bytes */10");
+    let head = Request::head("/digits.txt").header(RANGE, "bytes=2-4");
+    let (response, body) = ask(&mount, head).await;
+    assert_eq!((response.status().as_u16(), &*body), (200, ""));
+    assert_eq!(response.headers()[CONTENT_LENGTH], "10");
+}
+
+#[tokio::test]
+async fn a_precompressed_file_is_sent_to_who_takes_it() {
+    let (_root, mount) = mount("");
+    let get = Request::get("/digits.txt").header(ACCEPT_ENCODING, "br, gzip");
+    let (response, body) = ask(&mount, get).await;
+    assert_eq!(body, "compressed");
+    assert_eq!(response.headers()[CONTENT_ENCODING], "gzip");
+    let (response, body) = ask(&mount, Request::get("/digits.txt")).await;
+    assert_eq!(body, "0123456789");
+    assert!(!response.headers().contains_key(CONTENT_ENCODING));
+}
+
+#[tokio::test]
+async fn a_redirect_stays_under_its_prefix_and_on_its_host() {
+    for prefix in ["", "/assets"] {
+        let (_root, mount) = mount(prefix);
+        let get = |path: &str| Request::get(format!("{prefix}{path}"));
+        let (response, _) = ask(&mount, get("/site?a=b")).await;
+        assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+        assert_eq!(response.headers()[LOCATION], format!("{prefix}/site/?a=b"));
+        let (response, _) = ask(&mount, get("//site")).await;
+        assert_eq!(response.headers()[LOCATION], format!("{prefix}/site/"));
+        let (response, body) = ask(&mount, get("/site/")).await;
+        assert_eq!((response.status(), &*body), (StatusCode::OK, "home"));
+        let (response, _) = ask(&mount, get("/empty/")).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    }
+    let (_root, mount) = mount("/assets");
+    let (response, _) = ask(&mount, Request::get("/assets?a")).await;
+    assert_eq!(response.headers()[LOCATION], "/assets/?a");
+}
