@@ -135,7 +135,7 @@ fn a_bind_that_cannot_be_served_is_refused_at_the_start() {
         ("http://127.0.0.1", "names no port"),
         ("http://127.0.0.1:0?prxy=v1", "did you mean proxy?"),
         (
-            "https://127.0.0.1:0?cert=a.pem",
+            "https://127.0.0.1:0?cert=a.pem&cert=b.pem&key=a.key",
             "has a cert without its key",
         ),
         ("tcp://127.0.0.1:0=nothing", "there is no such service"),

@@ -416,7 +416,10 @@ fn a_file_that_fails_is_told_with_its_traceback_and_exit_1() {
             "post_fork must have 2 arguments, not 1",
         ),
         ("workers = 'many'\n", "must be a whole number"),
-        ("certfile = 'cert.pem'\n", "TLS is not served"),
+        (
+            "keyfile = 'key.pem'\n",
+            "is the key of a certfile, which is not there",
+        ),
     ] {
         let rgun = Rgun::app("hello:app");
         let path = rgun.write("conf.py", file);
