@@ -256,7 +256,7 @@ mod tests {
             &[CONNECTION, SETTINGS],
             &[("upgrade", "websocket"), CONNECTION, SETTINGS],
             &[UPGRADE, ("connection", "upgrade"), SETTINGS],
-            &[UPGRADE, CONNECTION, ("http2-settings", "AAMAAABk")],
+            &[UPGRADE, CONNECTION, ("http2-settings", "AAMAAABkAA")],
             &[UPGRADE, CONNECTION, ("http2-settings", "AAM*")],
             // ENABLE_PUSH of 2, a window and a frame that are too large.
             &[UPGRADE, CONNECTION, ("http2-settings", "AAIAAAAC")],
