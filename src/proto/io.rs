@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use http::StatusCode;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -78,6 +80,18 @@ impl Stream {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+
+    /// Whether bytes have come that were not read. The runtime knows of them only when it has waited again: a worker that was
+    /// busy meanwhile asks the kernel.
+    fn has_bytes(&self) -> bool {
+        let fd = match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Memory(_) => return false,
+        };
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        matches!(recv(fd, &mut [0], flags), Ok(1..))
     }
 
     /// The next close sends a reset, so that the client cannot take what it has for all there is.
@@ -457,6 +471,10 @@ impl Wire {
         let verdict = watch.verdict();
         if inlet.is_idle() {
             if verdict.is_some() {
+                if verdict == Some(Verdict::Close) && self.stream.borrow().has_bytes() {
+                    watch.pardon();
+                    return Poll::Pending;
+                }
                 self.ended.set(true);
                 return Poll::Ready(());
             }
