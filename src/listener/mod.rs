@@ -357,6 +357,16 @@ impl Bound {
         }
     }
 
+    /// Removes the path of a unix socket that was ours, unless somebody serves it: a new master that has taken it over.
+    pub(crate) fn remove_dead_path(&self) {
+        if let Some((path, _)) = &self.made
+            && let Ok(address) = SockAddr::unix(path)
+            && open::is_dead(&address).unwrap_or(false)
+        {
+            self.remove_path();
+        }
+    }
+
     /// Whether these sockets serve `bind`, given that their owner was a master with other settings.
     fn serves(address: &SockAddr, bind: &Bind) -> bool {
         match bind {

@@ -194,10 +194,13 @@ impl Master {
         }
     }
 
-    /// At the very end: paths that no other master serves.
+    /// At the very end: paths that no other master serves. A new one that lives may have a configuration without some.
     pub(super) fn leave_paths(&self) {
+        let left = self.upgrade.left.iter();
         if self.upgrade.standing.child().is_none() {
-            self.upgrade.left.iter().for_each(Bound::remove_path);
+            left.for_each(Bound::remove_path);
+        } else {
+            left.for_each(Bound::remove_dead_path);
         }
     }
 
