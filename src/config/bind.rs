@@ -108,6 +108,8 @@ impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            // A host of that name.
+            Self::Tcp { host, port } if host == "unix" => write!(f, "tcp://{host}:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Abstract(name) => write!(f, "unix:@{}", String::from_utf8_lossy(name)),
@@ -135,6 +137,7 @@ mod tests {
             ("", "0.0.0.0:8000"),
             ("Example.ORG:0", "example.org:0"),
             ("tcp://[::1]:80", "[::1]:80"),
+            ("tcp://unix:80", "tcp://unix:80"),
             ("[::]", "[::]:8000"),
             ("unix:/run/a.sock", "unix:/run/a.sock"),
             ("unix:///run/a.sock", "unix:/run/a.sock"),

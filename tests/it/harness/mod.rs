@@ -7,6 +7,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod frames;
 mod log;
+pub(crate) mod privilege;
 pub(crate) mod process;
 mod quiet;
 pub(crate) mod rgun;

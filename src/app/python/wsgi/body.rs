@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::file::Blocks;
 use super::later::{Later, Rest};
 use super::source::{Returned, Source};
+use crate::app::python::named::Named;
 use crate::app::python::object::Context;
 use crate::error::AnyError;
 
@@ -198,6 +199,11 @@ pub(in crate::app::python) struct FileBody {
 }
 
 impl FileBody {
+    /// The request that it answers.
+    pub(in crate::app::python) fn request(&self) -> &Named {
+        self.returned.request()
+    }
+
     /// What is read, and what is to be closed.
     pub(in crate::app::python) fn into_parts(self) -> (Blocks, Returned) {
         (self.blocks, self.returned)
