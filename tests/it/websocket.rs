@@ -414,7 +414,7 @@ fn an_upgrade_moves_clients_to_the_new_master() {
     server.signal(Signal::SIGUSR2);
     server.wait_ready(2);
     // The old master has to know it, to tell its clients so.
-    server.wait_for_output(") is ready.", 1);
+    server.wait_for_line(") is ready.");
     server.signal(Signal::SIGTERM);
     assert_eq!(guest.code(), "1012");
     server.assert_exits(0).within(secs(10));
