@@ -446,6 +446,8 @@ class Rgun(Arbiter):
             "USR2, given up", "TTIN", "TTOU", "USR1", "TERM of a worker", "kill -9 of a worker",
         )),
         Phase(("HUP, rolling",), ("--reload-strategy", "rolling")),
+        Phase(("upgrade by the command",)),
+        Phase(("USR2, TERM with a drain delay",), ("--drain-delay", "0.5")),
         Phase(("USR2, WINCH and QUIT to the old", "USR2, WINCH, taken back"), ("--daemon",)),
         Phase(("recycling by requests",), ("--max-requests", "400", "--max-requests-jitter", "100")),
         Phase(("recycling by age",), ("--max-worker-age", "3")),
@@ -466,12 +468,27 @@ class Rgun(Arbiter):
         binary = pathlib.Path(os.environ.get("RGUN_CHAOS_BINARY", peers.RGUN))
         return binary if self.mode.app else binary.parent / "examples" / "axum"
 
+    def upgrade_by_command(self) -> None:
+        """`rgun-async upgrade`, which does all of it, and tells by its exit code how it went."""
+        old, workers = self.master, self.workers()
+        binary = os.environ.get("RGUN_CHAOS_BINARY", peers.RGUN)
+        ran = subprocess.run(
+            [str(binary), "upgrade", "--pid", str(old)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90,
+        )  # fmt: skip
+        if ran.returncode:
+            raise NotSettled(f"upgrade: exit {ran.returncode}: {ran.stdout}{ran.stderr}")
+        until("the old master and its workers have left", lambda: not any(map(alive, {old, *workers})), self.settling)
+        self.promote(read_pid(self.pidfile))
+
     @property
     def configuration(self) -> pathlib.Path:
         return self.directory / "rgun.toml"
 
     def operations(self) -> dict[str, Callable[[], Held | None]]:
-        known = super().operations()
+        known = super().operations() | {
+            "upgrade by the command": self.upgrade_by_command,
+            "USR2, TERM with a drain delay": self.upgrade,
+        }
         if not self.mode.app:
             # What is compiled in cannot be broken.
             del known["HUP, app broken"]
@@ -701,6 +718,7 @@ def _ours() -> list[Mode]:
         ("axum", (), "", {}, WORKERS),
         ("sync", ("-k", "sync"), "chaos_wsgi", {"slow": 2}, WORKERS + 1),
         ("gevent", ("-k", "gevent"), "chaos_wsgi", {}, WORKERS),
+        ("gthread", ("-k", "gthread", "--max-threads", "16"), "chaos_wsgi", {}, WORKERS),
         ("asgi", ("-k", "asgi"), "chaos_asgi", {}, WORKERS),
     )
     return [

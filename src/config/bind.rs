@@ -470,6 +470,10 @@ fn plain(text: &str) -> Result<Bind, String> {
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(speaks) = &self.speaks else {
+            if matches!(&self.address, Address::Tcp { host, .. } if host == "unix") {
+                // A host of that name.
+                f.write_str("tcp://")?;
+            }
             return self.address.fmt(f);
         };
         let scheme = Scheme::of(speaks, self.tls.as_ref());

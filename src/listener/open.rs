@@ -71,6 +71,24 @@ pub(super) fn refused(address: &SocketAddr, error: io::Error) -> BindError {
     }
 }
 
+/// Whether nobody listens at the path of a unix socket. Somebody who answers, or whose queue is full, is live, and the path not
+/// ours to take away.
+///
+/// # Errors
+/// There is no such path, or it must not be asked.
+pub(super) fn is_dead(address: &SockAddr) -> io::Result<bool> {
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    let Err(error) = probe.connect(address) else {
+        return Ok(false);
+    };
+    let is = |kind| error.kind() == kind;
+    if is(io::ErrorKind::NotFound) || is(io::ErrorKind::PermissionDenied) {
+        return Err(error);
+    }
+    Ok(is(io::ErrorKind::ConnectionRefused))
+}
+
 /// A unix socket's path: a stale one is replaced, a live one refused.
 pub(super) fn open_unix(
     site: &Site,
@@ -83,19 +101,12 @@ pub(super) fn open_unix(
         if !found.file_type().is_socket() {
             return Err(BindError::NotASocket(path.to_path_buf()));
         }
-        // Somebody answers: it is live, and not ours to take away. Nobody: left by a server that was killed.
-        match knock(&address) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path).map_err(impossible)?;
-            }
+        match is_dead(&address) {
+            // Left by a server that was killed.
+            Ok(true) => std::fs::remove_file(path).map_err(impossible)?,
+            Ok(false) => return Err(BindError::InUse(Shown(path.display().to_string()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(impossible(error));
-            }
-            // Connected, or its queue is full: live.
-            Ok(()) | Err(_) => {
-                return Err(BindError::InUse(Shown(path.display().to_string())));
-            }
+            Err(error) => return Err(impossible(error)),
         }
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(impossible)?;
@@ -127,22 +138,13 @@ pub(super) fn open_unix(
     Ok(bound)
 }
 
-/// Tries whether somebody listens at a unix socket's address, without waiting; who does accepts a connection that has ended.
-fn knock(address: &SockAddr) -> io::Result<()> {
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    probe.set_nonblocking(true)?;
-    probe.connect(address)
-}
-
 /// Whether `path` is a unix socket that nobody listens at any more.
 pub(super) fn is_deserted(path: &Path) -> bool {
     let is_socket =
         |path| std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     // Of a file, connect(2) says the same as of a socket without a listener.
     is_socket(path)
-        && SockAddr::unix(path).is_ok_and(|address| {
-            knock(&address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        })
+        && SockAddr::unix(path).is_ok_and(|address| is_dead(&address).unwrap_or(false))
 }
 
 /// An abstract name (unix(7)).

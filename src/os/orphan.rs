@@ -23,22 +23,14 @@ const GRACE: Duration = Duration::from_millis(450);
 /// From now on this process gets SIGKILL 0.45 s after its parent `master` died. A worker whose runtime turns sees the end
 /// of file on its channel long before and leaves by itself.
 ///
-/// Call after privileges were dropped: changing ids clears the request (prctl(2), `PR_SET_PDEATHSIG`).
+/// Call again after privileges were dropped: changing ids clears the request (prctl(2), `PR_SET_PDEATHSIG`).
 ///
 /// # Errors
 /// Those of `timer_create(2)`, sigaction(2), prctl(2).
 pub(crate) fn leave_when_master_dies(master: i32) -> io::Result<()> {
-    // SAFETY: all-zero is a valid sigevent; the fields that matter are set below.
-    let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
-    event.sigev_notify = libc::SIGEV_SIGNAL;
-    event.sigev_signo = libc::SIGKILL;
-    let mut timer: libc::timer_t = std::ptr::null_mut();
-    // SAFETY: both pointers are to live locals.
-    if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) } != 0
-    {
-        return Err(io::Error::last_os_error());
+    if TIMER.load(Ordering::SeqCst).is_null() {
+        TIMER.store(timer()?, Ordering::SeqCst);
     }
-    TIMER.store(timer.cast(), Ordering::SeqCst);
     let action = SigAction::new(
         SigHandler::Handler(arm),
         SaFlags::SA_RESTART,
@@ -52,6 +44,21 @@ pub(crate) fn leave_when_master_dies(master: i32) -> io::Result<()> {
         arm(libc::SIGPWR);
     }
     Ok(())
+}
+
+/// A timer that sends KILL to this process, not yet armed.
+fn timer() -> io::Result<*mut libc::c_void> {
+    // SAFETY: all-zero is a valid sigevent; the fields that matter are set below.
+    let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+    event.sigev_notify = libc::SIGEV_SIGNAL;
+    event.sigev_signo = libc::SIGKILL;
+    let mut timer: libc::timer_t = std::ptr::null_mut();
+    // SAFETY: both pointers are to live locals.
+    if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) } != 0
+    {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(timer.cast())
 }
 
 extern "C" fn arm(_: libc::c_int) {

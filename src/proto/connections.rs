@@ -233,6 +233,12 @@ impl Watch {
         self.refused
     }
 
+    /// The time of an idle connection is over, and its next request has come before that was noticed: it is served.
+    pub(crate) fn pardon(&self) {
+        self.verdict.set(None);
+        self.since.set(self.clock.now.get());
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
     }

@@ -547,6 +547,10 @@ impl Wire {
         let verdict = watch.verdict();
         if inlet.is_idle() && !begun {
             if verdict.is_some() {
+                if verdict == Some(Verdict::Close) && self.stream.borrow().has_bytes() {
+                    watch.pardon();
+                    return Poll::Pending;
+                }
                 self.ended.set(true);
                 return Poll::Ready(());
             }

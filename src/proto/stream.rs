@@ -214,6 +214,20 @@ impl Stream {
         }
     }
 
+    /// Whether bytes have come that were not read. The runtime knows of them only when it has waited again: a worker that was
+    /// busy meanwhile asks the kernel.
+    pub(super) fn has_bytes(&self) -> bool {
+        let fd = match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Memory(_) => return false,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => return stream.below().has_bytes(),
+        };
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        matches!(recv(fd, &mut [0], flags), Ok(1..))
+    }
+
     /// The next close sends a reset, so that the client cannot take what it has for all there is.
     pub(super) fn reset_on_close(&self) {
         match self {

@@ -79,19 +79,19 @@ impl Packer {
     pub fn pack(&mut self, text: &[u8]) -> Option<Vec<u8>> {
         let packed = PACKERS.with_borrow_mut(|packers| {
             let place = packers.get_mut(usize::from(self.bits).checked_sub(9)?)?;
-            let mut packer = match place.take() {
-                Some(mut packer) => {
-                    packer.reset();
-                    packer
+            let mut tables = match place.take() {
+                Some(mut tables) => {
+                    tables.reset();
+                    tables
                 }
                 None => Compress::new_with_window_bits(LEVEL, false, self.bits),
             };
             if !self.history.kept.is_empty() {
-                packer.set_dictionary(&self.history.kept).ok()?;
+                tables.set_dictionary(&self.history.kept).ok()?;
             }
-            let packed = pack(&mut packer, text)?;
+            let packed = pack(&mut tables, text)?;
             // Only one that has given all it had: a reset does not forget the place in the buffer of what it still has.
-            *place = Some(packer);
+            *place = Some(tables);
             Some(packed)
         })?;
         if packed.len() >= text.len() {
@@ -152,24 +152,24 @@ impl Unpacker {
     pub fn unpack(&mut self, packed: &[u8], limit: u64) -> Result<Vec<u8>, Violation> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let text = UNPACKER.with_borrow_mut(|place| {
-            let mut unpacker = match place.take() {
-                Some(mut unpacker) => {
-                    unpacker.reset(false);
-                    unpacker
+            let mut tables = match place.take() {
+                Some(mut tables) => {
+                    tables.reset(false);
+                    tables
                 }
                 None => Decompress::new(false),
             };
             if !self.history.kept.is_empty() {
-                unpacker
+                tables
                     .set_dictionary(&self.history.kept)
                     .map_err(|_| BROKEN)?;
             }
             let mut text = Vec::new();
-            let last = unpack(&mut unpacker, packed, &mut text, limit)?;
+            let last = unpack(&mut tables, packed, &mut text, limit)?;
             if last == Reached::End {
-                unpack(&mut unpacker, &TAIL, &mut text, limit)?;
+                unpack(&mut tables, &TAIL, &mut text, limit)?;
             }
-            *place = Some(unpacker);
+            *place = Some(tables);
             Ok(text)
         })?;
         self.history.push(&text);

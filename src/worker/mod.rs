@@ -51,9 +51,13 @@ pub(crate) fn run<H: Host>(mut context: WorkerContext, host: H) -> Exit {
     let config = Rc::clone(&context.config);
     let hooks = Rc::clone(&context.hooks);
     let worker = context.worker();
-    let booted = hooks
-        .post_fork(&worker, &config)
-        .map_err(|failed| hook_failed(&failed, Exit::WorkerBoot))
+    // Before any code that is not ours, which may never end.
+    let booted = watch_master(&context)
+        .and_then(|()| {
+            hooks
+                .post_fork(&worker, &config)
+                .map_err(|failed| hook_failed(&failed, Exit::WorkerBoot))
+        })
         .and_then(|()| boot(&mut context, &host));
     let (exit, host) = match booted {
         Ok((runtime, epoll)) => {
@@ -103,8 +107,8 @@ fn boot<H: Host>(
     }
     let identity = context.identity.assume();
     identity.map_err(|error| cannot_boot("cannot change to the user or group", &error))?;
-    crate::os::orphan::leave_when_master_dies(context.master)
-        .map_err(|error| cannot_boot("cannot watch the master's life", &error))?;
+    // Another user's process is no longer told of it.
+    watch_master(context)?;
     host.boot(context).map_err(|error| {
         tell_code(context, host, &error);
         no_app(context, &error)
@@ -120,6 +124,11 @@ fn boot<H: Host>(
         .build_local(tokio::runtime::LocalOptions::default())
         .map_err(|error| cannot_boot("cannot build the runtime", &error))?;
     Ok((runtime, before.new_one()))
+}
+
+fn watch_master(context: &WorkerContext) -> Result<(), Exit> {
+    crate::os::orphan::leave_when_master_dies(context.master)
+        .map_err(|error| cannot_boot("cannot watch the master's life", &error))
 }
 
 /// Tells why there is no app: the log, or the master where another worker can do better.

@@ -51,6 +51,12 @@ def stay(query):
             pass
 
 
+def eat(query):
+    """So many MiB, and each byte of them."""
+    held = [b"x" * (1 << 20) for _ in range(int(query))]
+    return f"ate {len(held)}"
+
+
 def hello(query):
     return "hello world!"
 

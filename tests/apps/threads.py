@@ -136,6 +136,14 @@ def written_and_raised(environ, start_response):
     raise ValueError("nobody is there")
 
 
+def large_and_raised(environ, start_response):
+    """More than the network takes from a client that does not read; what is raised then lies behind it."""
+    write = start_response("200 OK", TEXT)
+    write(bytes(32 << 20))
+    print("raising", file=sys.stderr, flush=True)
+    raise ValueError("nobody reads so far")
+
+
 def closed(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(CLOSED).encode()]

@@ -149,6 +149,21 @@ fn workers_whose_master_died_leave_within_a_second() {
     }
 }
 
+/// It was only later that a worker asked the kernel to be told of its master's end.
+#[test]
+fn a_worker_that_hangs_in_its_post_fork_hook_leaves_with_its_master_too() {
+    let rgun = Rgun::app("wsgi:app").args(["-k", "sync"]);
+    let hooks = rgun.write(
+        "hooks.py",
+        "import time\n\ndef post_fork(server, worker):\n    server.log.info('hanging')\n    time.sleep(1000)\n",
+    );
+    let server = rgun.arg("-c").arg(hooks).spawn();
+    server.wait_for_line("hanging");
+    let worker = server.wait_for_workers(1)[0];
+    server.signal(Signal::SIGKILL);
+    until("the worker is gone", patience(), || !process::alive(worker));
+}
+
 /// The end of file on its channel cannot reach it: the kernel ends it.
 #[test]
 fn a_worker_that_is_stuck_in_its_app_leaves_with_its_master_too() {

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::unistd::geteuid;
 
+use crate::harness::privilege::{MemoryGroup, must_be_root, unshare};
 use crate::harness::{
     Client, Hammer, Rgun, Server, answer, patience, process, root, secs, until,
 };
@@ -21,11 +21,6 @@ const DRIVERS: [(&str, &[&str]); 5] = [
     ("faulty:asgi", &["-k", "asgi", "--asgi-loop", "asyncio"]),
     ("faulty:asgi", &["-k", "asgi", "--asgi-loop", "uvloop"]),
 ];
-
-/// Some faults need a mount, a namespace or another user: what only root has. Others do not get so far.
-fn is_root() -> bool {
-    geteuid().is_root()
-}
 
 fn run(command: &mut Command) {
     let status = command
@@ -137,12 +132,14 @@ fn the_end_of_an_apps_own_children_does_not_end_the_server() {
 /// As in a container: whoever has lost its parent is the master's to bury.
 #[test]
 fn a_master_that_is_pid_1_buries_strangers() {
-    if !is_root() {
-        return;
-    }
     let server = Rgun::app("faulty:app")
         .args(["-k", "sync"])
-        .wrapped(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .wrapped(unshare(&[
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]))
         .start();
     for code in [0, 2, 3, 4] {
         let answer = server.get(&format!("/orphan?{code}")).response();
@@ -239,12 +236,38 @@ fn a_pidfile_whose_number_another_program_has_by_now_is_taken_over() {
 
 // ----- what runs out -----
 
+/// The kernel's way to get memory back. Where no group of processes can be limited, the test says why, and sends the same
+/// signal itself. (There are machines whose groups take a limit and do not keep it.)
+#[test]
+fn a_worker_that_the_kernel_kills_for_its_memory_is_replaced_and_the_reason_guessed() {
+    let server = Rgun::app("faulty:app").args(["-k", "sync"]).start();
+    let worker = server.wait_for_workers(1)[0];
+    let limited = MemoryGroup::new(64 << 20).and_then(|group| {
+        group.take(worker);
+        match server.get("/eat?512").try_response() {
+            Err(_) => Ok(group),
+            Ok(answer) => Err(format!("it is not kept: {}", answer.text())),
+        }
+    });
+    match limited {
+        Ok(group) => assert_eq!(group.kills(), 1),
+        Err(why) => {
+            eprintln!("no memory limit on this machine ({why}): KILL in place of the kernel's");
+            process::signal(worker, Signal::SIGKILL);
+        }
+    }
+    server.wait_for_line(&format!(
+        "Worker (pid:{worker}) was sent SIGKILL! Perhaps out of memory?"
+    ));
+    server.wait_ready(2);
+    ok(&server);
+    assert!(server.is_running());
+}
+
 /// A user who may have three processes, of which the master and two workers are all.
 #[test]
 fn no_process_to_be_had_is_told_once_and_tried_again() {
-    if !is_root() {
-        return;
-    }
+    must_be_root("be a user who has no other processes");
     let nobody = "54321";
     let server = Rgun::app("builtin:hello")
         .workers(3)
@@ -334,19 +357,17 @@ fn a_worker_on_the_edge_of_its_descriptors_does_not_flood_the_log() {
 }
 
 /// A file system of its own, as large as the options say, at `place`, for the server alone.
-fn on_a_tmpfs(options: &str, place: &Path) -> [String; 6] {
+fn on_a_tmpfs(options: &str, place: &Path) -> Vec<String> {
     let script = format!(
         "mount -t tmpfs -o {options} none '{}' && exec \"$@\"",
         place.display()
     );
-    ["unshare", "--mount", "sh", "-c", &script, "sh"].map(str::to_owned)
+    let words = unshare(&["--mount", "sh", "-c", &script, "sh"]);
+    words.into_iter().map(str::to_owned).collect()
 }
 
 #[test]
 fn a_full_log_disk_stops_nothing_and_is_told_when_it_is_not_full_any_more() {
-    if !is_root() {
-        return;
-    }
     let rgun = Rgun::app("builtin:hello").workers(2);
     let place = rgun.directory().join("disk");
     fs::create_dir(&place).expect("a directory");
@@ -414,9 +435,6 @@ fn a_full_log_disk_stops_nothing_and_is_told_when_it_is_not_full_any_more() {
 
 #[test]
 fn a_full_tmpfs_for_the_heartbeats_stops_no_worker() {
-    if !is_root() {
-        return;
-    }
     let rgun = Rgun::app("builtin:hello").workers(2);
     let place = rgun.directory().join("beats");
     fs::create_dir(&place).expect("a directory");
@@ -494,9 +512,7 @@ fn a_wall_clock_that_jumps_years_changes_nothing_but_the_date() {
 /// Logs, the socket and the pidfile stay usable for workers of another user through a reload and an upgrade.
 #[test]
 fn workers_of_another_user_go_through_reload_and_upgrade() {
-    if !is_root() {
-        return;
-    }
+    must_be_root("serve as another user");
     let rgun = Rgun::app("builtin:hello").workers(2);
     let directory = rgun.directory();
     run(Command::new("chmod").arg("777").arg(&directory));

@@ -315,15 +315,27 @@ fn a_request_whose_client_leaves_is_finished_and_closed_once() {
 
 #[test]
 fn an_error_that_no_client_sees_is_told_with_its_request() {
-    let server = threads(1, 1).start();
-    let mut leaves = server.connect();
-    leaves.send_get("/written-and-raised?x=1");
-    until("it begins", patience(), || leaves.has_bytes());
-    drop(leaves);
-    server.wait_for_line(
-        "Error handling request GET /written-and-raised?x=1, whose client has gone:",
-    );
-    server.wait_for_line("ValueError: nobody is there");
+    for driver in ["gthread", "gevent"] {
+        let server = Rgun::app("threads:app").args(["-k", driver]).start();
+        let mut leaves = server.connect();
+        leaves.send_get("/written-and-raised?x=1");
+        until("it begins", patience(), || leaves.has_bytes());
+        drop(leaves);
+        server.wait_for_line(
+            "Error handling request GET /written-and-raised?x=1, whose client has gone:",
+        );
+        server.wait_for_line("ValueError: nobody is there");
+        // It has failed before the client leaves, who has not come so far.
+        let mut leaves = server.connect();
+        leaves.send_get("/large-and-raised");
+        server.wait_for_line("raising");
+        drop(leaves);
+        server.wait_for_line(
+            "Error handling request GET /large-and-raised, whose client has gone:",
+        );
+        server.wait_for_line("ValueError: nobody reads so far");
+        assert_eq!(server.count_lines("[ERROR]"), 2, "each once");
+    }
 }
 
 #[test]

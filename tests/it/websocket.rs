@@ -413,6 +413,8 @@ fn an_upgrade_moves_clients_to_the_new_master() {
     let guest = Guest::at(&server, "/echo");
     server.signal(Signal::SIGUSR2);
     server.wait_ready(2);
+    // The old master has to know it, to tell its clients so.
+    server.wait_for_line(") is ready.");
     server.signal(Signal::SIGTERM);
     assert_eq!(guest.code(), "1012");
     server.assert_exits(0).within(secs(10));

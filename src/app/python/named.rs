@@ -1,9 +1,12 @@
-//! A request as the log names it, for what is said of it when its head is gone.
+//! A request as the log names it, for what is said of it when its head is gone, or its client.
 
 use std::fmt;
 
 use http::request::Parts;
 use http::{Method, Uri};
+
+use super::wsgi::AppFailed;
+use crate::error::AnyError;
 
 /// A request's method and target.
 #[derive(Clone, Debug)]
@@ -35,6 +38,30 @@ impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = format!("{} {}", self.method, self.target);
         name.as_bytes().escape_ascii().fmt(f)
+    }
+}
+
+/// Why a request has no answer, or none that is whole.
+#[derive(Debug)]
+pub(super) struct Failure(Box<(AnyError, Named)>);
+
+impl Failure {
+    pub(super) fn new(error: AnyError, request: Named) -> Self {
+        Self(Box::new((error, request)))
+    }
+
+    /// For the client's connection, which tells the log as well.
+    pub(super) fn into_error(self) -> AnyError {
+        self.0.0
+    }
+
+    /// Tells the log, as there is no connection left to do it.
+    pub(super) fn log(&self) {
+        let (error, request) = &*self.0;
+        // Whoever killed a greenlet knows.
+        if !matches!(error.downcast_ref(), Some(AppFailed::Killed)) {
+            tracing::error!("Error handling request {request}, whose client has gone: {error}");
+        }
     }
 }
 

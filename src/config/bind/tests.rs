@@ -39,6 +39,7 @@ fn plain_binds_are_read_as_gunicorn_reads_them() {
         ("Example.ORG:0", "example.org:0"),
         ("tcp://[::1]:80", "[::1]:80"),
         ("tcp://here", "here:8000"),
+        ("tcp://unix:80", "tcp://unix:80"),
         ("[::]", "[::]:8000"),
         ("http:80", "http:80"),
         ("uwsgi:3031", "uwsgi:3031"),

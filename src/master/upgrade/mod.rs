@@ -194,7 +194,8 @@ impl Master {
         }
     }
 
-    /// At the very end, when the workers and their duplicates are gone: paths that no other master serves.
+    /// At the very end, when the workers and their duplicates are gone: paths that no other master serves. One that lives may
+    /// have a configuration without some.
     pub(super) fn leave_paths(&self) {
         let left = self.upgrade.left.iter();
         left.for_each(Bound::remove_deserted_path);

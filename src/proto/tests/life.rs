@@ -113,6 +113,33 @@ fn a_busy_worker_times_nobody_out() {
     });
 }
 
+/// Bug: a draining worker that was busy for longer than the moment which kept connections have left closed those whose next
+/// request had come meanwhile, and so reset them.
+#[test]
+fn a_request_that_came_while_its_connection_was_given_up_is_answered() {
+    run(async {
+        for drains in [true, false] {
+            let http = hello();
+            let now = clock(&http);
+            let mut client = connect(&http).await;
+            client.write_all(GET).await.expect("sent");
+            read_until(&mut client, "hello world!").await;
+            settle().await;
+            if drains {
+                http.connections().drain(now.get(), Departure::End);
+            }
+            for _ in 0..6 {
+                now.set(now.get() + Duration::from_millis(500));
+                http.connections().sweep(now.get());
+            }
+            // The connection's task has had no turn since, and the runtime has not looked at the socket.
+            assert_eq!(client.try_write(GET).expect("sent"), GET.len());
+            let answer = read_until(&mut client, "hello world!").await;
+            assert_eq!(answer.contains("connection: close\r\n"), drains, "{answer}");
+        }
+    });
+}
+
 #[test]
 fn a_draining_worker_answers_what_has_begun() {
     run(async {

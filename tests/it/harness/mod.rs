@@ -10,6 +10,7 @@ pub(crate) mod http2;
 mod log;
 pub(crate) mod nginx;
 pub(crate) mod packets;
+pub(crate) mod privilege;
 pub(crate) mod process;
 mod quiet;
 pub(crate) mod rgun;

@@ -331,3 +331,37 @@ fn winch_then_a_new_master_that_dies() {
     assert!(!daemon.pidfile.with_extension("pid.2").exists());
     drop(daemon.server.log());
 }
+
+/// The old master made it, and no longer removes it as it ends; the new one does not know of it.
+#[test]
+fn a_path_that_the_new_configuration_has_no_more_goes_with_the_old_master() {
+    let rgun = Rgun::app("builtin:hello").configured_for(1);
+    let directory = rgun.directory();
+    let path = |name: &str| directory.join(name);
+    let config = |names: &[&str]| {
+        let bind = |name: &&str| format!("\"unix:{}\"", path(name).display());
+        let binds: Vec<_> = names.iter().map(bind).collect();
+        format!("loglevel = \"debug\"\nbind = [{}]\n", binds.join(", "))
+    };
+    let file = rgun.write(
+        "rgun.toml",
+        &config(&["kept.sock", "dropped.sock", "taken.sock"]),
+    );
+    let mut masters = Upgraded::start(rgun.arg("-c").arg(&file), 1);
+    std::fs::write(&file, config(&["kept.sock"])).expect("a file");
+    // While the old one may go on, they are its own.
+    let new = masters.upgrade();
+    assert_eq!(ask(&Address::Unix(path("dropped.sock"))), Ok(200));
+    masters.give_up(new, Signal::SIGTERM);
+    assert_eq!(ask(&Address::Unix(path("dropped.sock"))), Ok(200));
+    // Another server has one of them by now.
+    let new = masters.upgrade();
+    std::fs::remove_file(path("taken.sock")).expect("it is there");
+    let _other = std::os::unix::net::UnixListener::bind(path("taken.sock")).expect("a socket");
+    masters.retire(new, Signal::SIGTERM);
+    assert!(!path("dropped.sock").exists());
+    assert!(path("taken.sock").exists() && path("kept.sock").exists());
+    process::signal(masters.master, Signal::SIGTERM);
+    masters.ends(masters.master);
+    assert!(!path("kept.sock").exists() && path("taken.sock").exists());
+}

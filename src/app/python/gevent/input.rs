@@ -69,8 +69,9 @@ async fn fill(hub: Rc<Hub>, pipe: Rc<Incoming>, mut body: Body) {
             // The app is done with it.
             None => return,
             Some(Some(Ok(chunk))) => hub.tell(pipe.push(chunk)),
-            Some(Some(Err(error))) => return hub.tell(pipe.finish(Err(error))),
-            Some(None) => return hub.tell(pipe.finish(Ok(()))),
+            // Where nobody reads any more, nobody needs to know.
+            Some(Some(Err(error))) => return hub.tell(pipe.finish(Err(error)).unwrap_or(None)),
+            Some(None) => return hub.tell(pipe.finish(Ok(())).unwrap_or(None)),
         }
     }
 }

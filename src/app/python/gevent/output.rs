@@ -10,15 +10,15 @@ use pyo3::prelude::*;
 
 use super::hub::Hub;
 use super::pipe::{Pipe, Room, Side, Taken};
-use crate::app::python::named::Named;
+use crate::app::python::named::{Failure, Named};
 use crate::app::python::reply::{Outcome, Reply};
 use crate::app::python::wsgi::{
-    AppFailed, ExchangeState, Feed, Head, PyBody, Sink, Source, Wrapped, before_start, failed,
+    ExchangeState, Feed, Head, PyBody, Sink, Source, Wrapped, before_start, failed,
 };
 use crate::app::{FileReader, Line};
 use crate::error::AnyError;
 
-type Outgoing = Pipe<AnyError, Py<PyAny>>;
+type Outgoing = Pipe<Failure, Py<PyAny>>;
 
 /// How much may lie between the greenlet and the server; beyond, the greenlet waits.
 const AHEAD: usize = 64 * 1024;
@@ -53,16 +53,20 @@ impl Output {
     pub(super) fn fail(&self, error: AnyError, request: &Named) {
         let reply = self.reply.take();
         if let Some(reply) = reply {
-            if reply.is_abandoned() && !matches!(error.downcast_ref(), Some(AppFailed::Killed))
-            {
-                // Nobody else will.
-                tracing::error!(
-                    "Error handling request {request}, whose client has gone: {error}"
-                );
+            if reply.is_abandoned() {
+                return Failure::new(error, request.clone()).log();
             }
             self.send_reply(reply, Err(error));
         } else if let Some(pipe) = self.pipe.take() {
-            self.hub.tell(pipe.finish(Err(error)));
+            self.end(&pipe, Err(error), request);
+        }
+    }
+
+    /// Ends a response; an error that nobody is told is logged here.
+    fn end(&self, pipe: &Outgoing, ended: Result<(), AnyError>, request: &Named) {
+        match pipe.finish(ended.map_err(|error| Failure::new(error, request.clone()))) {
+            Ok(reader) => self.hub.tell(reader),
+            Err(failure) => failure.log(),
         }
     }
 
@@ -101,7 +105,7 @@ impl Output {
             None => self.pipe.borrow().clone(),
         };
         let Some(pipe) = pipe else { return };
-        let end = loop {
+        let ended = loop {
             match source.next() {
                 None => break Ok(()),
                 Some(Ok(chunk)) => match self.send(&pipe, chunk) {
@@ -113,7 +117,7 @@ impl Output {
             }
         };
         // The client need not wait for the app's `close()`.
-        self.hub.tell(pipe.finish(end));
+        self.end(&pipe, ended, source.request());
         source.finish();
     }
 
@@ -186,7 +190,7 @@ impl Feed for Fed {
         match taken {
             Taken::Chunk(chunk) => Poll::Ready(Some(Ok(chunk))),
             Taken::End(Ok(())) => Poll::Ready(None),
-            Taken::End(Err(error)) => Poll::Ready(Some(Err(error))),
+            Taken::End(Err(failure)) => Poll::Ready(Some(Err(failure.into_error()))),
             Taken::Nothing => {
                 self.pipe.park_reader(Some(Side::Task(cx.waker().clone())));
                 Poll::Pending
@@ -202,6 +206,9 @@ impl Feed for Fed {
 impl Drop for Fed {
     fn drop(&mut self) {
         self.hub.note(self.pipe.close());
+        if let Some(failure) = self.pipe.untold() {
+            failure.log();
+        }
     }
 }
 

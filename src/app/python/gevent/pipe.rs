@@ -80,13 +80,17 @@ impl<E, G> Pipe<E, G> {
     }
 
     /// Nothing more comes; the first end stands. Returns the reader, if it waits.
-    #[must_use]
-    pub(super) fn finish(&self, end: Result<(), E>) -> Option<Side<G>> {
+    ///
+    /// # Errors
+    /// That of `end`, where nobody is left to be told.
+    pub(super) fn finish(&self, end: Result<(), E>) -> Result<Option<Side<G>>, E> {
         let mut state = self.0.borrow_mut();
-        if state.end.is_none() {
+        if state.closed {
+            end?;
+        } else if state.end.is_none() {
             state.end = Some(end);
         }
-        state.reader.take()
+        Ok(state.reader.take())
     }
 
     /// Takes what is next. Returns the writer as well, if it waited for that.
@@ -128,6 +132,13 @@ impl<E, G> Pipe<E, G> {
         drop(state);
         drop(dropped);
         writer
+    }
+
+    /// How the bytes broke off, if the reader went before it was told.
+    pub(super) fn untold(&self) -> Option<E> {
+        let mut state = self.0.borrow_mut();
+        let end = state.end.take();
+        end.and_then(|end| end.map(|()| state.end = Some(Ok(()))).err())
     }
 
     /// Whether a writer goes on.
@@ -183,7 +194,7 @@ mod tests {
         let pipe = Tested::new(8);
         assert!(pipe.push(chunk("a")).is_none());
         assert!(pipe.push(chunk("b")).is_none());
-        assert!(pipe.finish(Ok(())).is_none());
+        assert!(matches!(pipe.finish(Ok(())), Ok(None)));
         assert_eq!(pipe.take().0, Taken::Chunk(chunk("a")));
         assert_eq!(pipe.take().0, Taken::Chunk(chunk("b")));
         assert_eq!(pipe.take().0, Taken::End(Ok(())));
@@ -194,8 +205,8 @@ mod tests {
     fn a_break_is_told_after_what_came_before_and_once() {
         let pipe = Tested::new(8);
         assert!(pipe.push(chunk("a")).is_none());
-        assert!(pipe.finish(Err("cut")).is_none());
-        assert!(pipe.finish(Ok(())).is_none());
+        assert!(matches!(pipe.finish(Err("cut")), Ok(None)));
+        assert!(matches!(pipe.finish(Ok(())), Ok(None)));
         assert_eq!(pipe.take().0, Taken::Chunk(chunk("a")));
         assert_eq!(pipe.take().0, Taken::End(Err("cut")));
         assert_eq!(pipe.take().0, Taken::End(Ok(())));
@@ -209,7 +220,8 @@ mod tests {
         assert_eq!(greenlet(pipe.push(chunk("a"))), Some(1));
         assert!(pipe.push(chunk("b")).is_none(), "told once");
         pipe.park_reader(Some(Side::Greenlet(2)));
-        assert_eq!(greenlet(pipe.finish(Ok(()))), Some(2));
+        let reader = pipe.finish(Ok(())).expect("it is there");
+        assert_eq!(greenlet(reader), Some(2));
     }
 
     #[test]
@@ -235,5 +247,22 @@ mod tests {
         assert_eq!(pipe.room(), Room::Closed);
         assert!(pipe.push(chunk("c")).is_none());
         assert_eq!(pipe.take().0, Taken::Nothing);
+    }
+
+    #[test]
+    fn a_break_that_nobody_takes_comes_back() {
+        let pipe = Tested::new(8);
+        assert!(matches!(pipe.finish(Err("early")), Ok(None)));
+        assert!(pipe.close().is_none());
+        assert_eq!(pipe.untold(), Some("early"));
+        assert_eq!(pipe.untold(), None, "once");
+        let pipe = Tested::new(8);
+        assert!(pipe.close().is_none());
+        assert!(matches!(pipe.finish(Err("late")), Err("late")));
+        assert!(matches!(pipe.finish(Ok(())), Ok(None)));
+        let pipe = Tested::new(8);
+        assert!(matches!(pipe.finish(Err("in time")), Ok(None)));
+        assert_eq!(pipe.take().0, Taken::End(Err("in time")));
+        assert_eq!(pipe.untold(), None);
     }
 }

@@ -15,7 +15,7 @@ use super::pool::Seat;
 use super::reply::{Delivery, Reply};
 use super::runner::Task;
 use crate::app::FileReader;
-use crate::app::python::named::Named;
+use crate::app::python::named::{Failure, Named};
 use crate::app::python::object::Context;
 use crate::app::python::shared::Away;
 use crate::app::python::wsgi::{
@@ -72,7 +72,7 @@ impl Output {
         let reply = self.reply.take();
         if let Some(reply) = reply {
             if reply.is_abandoned() {
-                tell_myself(&*error, request);
+                return Failure::new(error, request.clone()).log();
             }
             reply.send(Err(error));
         } else if let Some(pipe) = self.pipe.take() {
@@ -159,13 +159,10 @@ impl Output {
 
 /// Ends a response; an error that nobody is told is logged here.
 fn end(pipe: &Pipe, ended: Result<(), AnyError>, request: &Named) {
-    if let Err(error) = pipe.finish(ended) {
-        tell_myself(&*error, request);
+    let ended = ended.map_err(|error| Failure::new(error, request.clone()));
+    if let Err(failure) = pipe.finish(ended) {
+        failure.log();
     }
-}
-
-fn tell_myself(error: &(dyn std::error::Error + Send + Sync), request: &Named) {
-    tracing::error!("Error handling request {request}, whose client has gone: {error}");
 }
 
 impl Sink for Output {
@@ -203,7 +200,9 @@ impl Feed for Fed {
 
 impl Drop for Fed {
     fn drop(&mut self) {
-        self.0.close();
+        if let Some(failure) = self.0.close() {
+            failure.log();
+        }
     }
 }
 

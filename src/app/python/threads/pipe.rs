@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::board::Board;
+use crate::app::python::named::Failure;
 use crate::error::AnyError;
 
 /// The queue.
@@ -24,7 +25,7 @@ struct State {
     /// Their length in all.
     held: usize,
     /// The writer has said how it ended.
-    end: Option<Result<(), AnyError>>,
+    end: Option<Result<(), Failure>>,
     /// The reader is gone.
     closed: bool,
     /// The reader waits.
@@ -97,7 +98,7 @@ impl Pipe {
     }
 
     /// Nothing more comes. Gives `end` back where nobody is left to be told.
-    pub(super) fn finish(&self, end: Result<(), AnyError>) -> Result<(), AnyError> {
+    pub(super) fn finish(&self, end: Result<(), Failure>) -> Result<(), Failure> {
         let mut state = self.state();
         if state.closed {
             return end;
@@ -130,7 +131,7 @@ impl Pipe {
                 Some(end) => {
                     // What broke off is told once.
                     state.end = Some(Ok(()));
-                    Poll::Ready(end.err().map(Err))
+                    Poll::Ready(end.err().map(|failure| Err(failure.into_error())))
                 }
             };
         };
@@ -143,21 +144,25 @@ impl Pipe {
         Poll::Ready(Some(Ok(chunk)))
     }
 
-    /// The reader goes: what is held is dropped.
-    pub(super) fn close(&self) {
+    /// The reader goes: what is held is dropped. Tells how the bytes broke off, if nobody has been told.
+    #[must_use]
+    pub(super) fn close(&self) -> Option<Failure> {
         let mut state = self.state();
         state.closed = true;
         state.held = 0;
         let dropped = std::mem::take(&mut state.chunks);
+        let untold = state.end.take().and_then(Result::err);
         drop(state);
         self.room.notify_one();
         drop(dropped);
+        untold
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::python::named::Named;
 
     fn pipe(limit: usize) -> Arc<Pipe> {
         Arc::new(Pipe::new(limit, Arc::default()))
@@ -167,6 +172,11 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         pipe.poll_take(&mut cx)
             .map(|item| item.map(|item| item.map_err(|error| error.to_string())))
+    }
+
+    fn failure(text: &'static str) -> Failure {
+        let (parts, ()) = http::Request::new(()).into_parts();
+        Failure::new(text.into(), Named::of(&parts))
     }
 
     fn chunk(text: &'static str) -> Bytes {
@@ -190,7 +200,7 @@ mod tests {
     fn a_break_is_told_after_what_came_before_and_once() {
         let pipe = pipe(8);
         pipe.push(chunk("a"));
-        assert!(pipe.finish(Err("cut".into())).is_ok());
+        assert!(pipe.finish(Err(failure("cut"))).is_ok());
         assert_eq!(take(&pipe), Poll::Ready(Some(Ok(chunk("a")))));
         assert_eq!(take(&pipe), Poll::Ready(Some(Err("cut".into()))));
         assert_eq!(take(&pipe), Poll::Ready(None));
@@ -223,9 +233,17 @@ mod tests {
                 .spawn(move || pipe.wait())
                 .unwrap()
         };
-        pipe.close();
+        assert!(pipe.close().is_none());
         assert_eq!(writer.join().unwrap(), Room::Closed);
         assert_eq!(pipe.push(chunk("c")), Room::Closed);
-        assert!(pipe.finish(Err("nobody".into())).is_err());
+        assert!(pipe.finish(Err(failure("nobody"))).is_err());
+    }
+
+    #[test]
+    fn a_break_that_nobody_takes_comes_back() {
+        let pipe = pipe(1);
+        assert!(pipe.finish(Err(failure("early"))).is_ok());
+        let untold = pipe.close().expect("it was not taken");
+        assert_eq!(untold.into_error().to_string(), "early");
     }
 }

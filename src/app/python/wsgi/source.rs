@@ -49,6 +49,11 @@ impl Returned {
         &self.object
     }
 
+    /// The request that it answers.
+    pub(super) fn request(&self) -> &Named {
+        &self.request
+    }
+
     fn close(&self) -> PyResult<()> {
         match self
             .object
@@ -177,7 +182,7 @@ impl Source {
 
     /// The request that it answers.
     pub(in crate::app::python) fn request(&self) -> &Named {
-        &self.returned.request
+        self.returned.request()
     }
 
     pub(super) fn py(&self) -> Python<'static> {
