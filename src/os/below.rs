@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn links_that_lead_out_are_followed_only_where_all_are() {
-        let (_outer, root) = tree();
         type Open = fn(BorrowedFd<'_>, &Path, Links) -> io::Result<File>;
+        let (_outer, root) = tree();
         let ways: [Open; 2] = [
             |root, path, links| open_below(root, path, links, Patience::Waits),
             open_checked,

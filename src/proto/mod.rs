@@ -13,6 +13,10 @@ pub mod proxy;
 pub mod uwsgi;
 
 mod access;
+#[cfg(any(feature = "static", feature = "compression"))]
+mod around;
+#[cfg(not(any(feature = "static", feature = "compression")))]
+#[path = "around_none.rs"]
 mod around;
 mod carrier;
 mod coming;

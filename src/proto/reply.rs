@@ -308,7 +308,7 @@ impl<C: Carrier> Exchange<C> {
         {
             return compression.encode(&asked.headers, parts, body, length);
         }
-        let _ = parts;
+        let _ = (self, parts);
         (Coming::Plain { body }, length)
     }
 
