@@ -43,7 +43,7 @@ impl FromStr for Address {
                 _ => Err(format!("{number:?} is no file descriptor's number")),
             };
         }
-        tcp(text)
+        Self::tcp(text)
     }
 }
 
@@ -67,41 +67,44 @@ fn unix(path: &str) -> Result<Address, String> {
     }
 }
 
-fn tcp(text: &str) -> Result<Address, String> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or("has a [ without its ]")?;
-        if host.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err(format!("{host:?} in brackets is no IPv6 address"));
+impl Address {
+    /// `HOST:PORT`, whatever the host is called.
+    pub(super) fn tcp(text: &str) -> Result<Self, String> {
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']').ok_or("has a [ without its ]")?;
+            if host.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(format!("{host:?} in brackets is no IPv6 address"));
+            }
+            match (rest, rest.strip_prefix(':')) {
+                ("", _) => (host, None),
+                (_, Some(port)) => (host, Some(port)),
+                _ => return Err(format!("has {rest:?} after its ]; a :PORT may follow")),
+            }
+        } else if text.parse::<std::net::Ipv6Addr>().is_ok() {
+            return Err(format!(
+                "is an IPv6 address without brackets; write [{text}]:PORT"
+            ));
+        } else {
+            match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            }
+        };
+        if host.contains(|c: char| c.is_whitespace() || "/@,[]".contains(c)) {
+            return Err(format!("{host:?} is no host name or address"));
         }
-        match (rest, rest.strip_prefix(':')) {
-            ("", _) => (host, None),
-            (_, Some(port)) => (host, Some(port)),
-            _ => return Err(format!("has {rest:?} after its ]; a :PORT may follow")),
-        }
-    } else if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Err(format!(
-            "is an IPv6 address without brackets; write [{text}]:PORT"
-        ));
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    if host.contains(|c: char| c.is_whitespace() || "/@,[]".contains(c)) {
-        return Err(format!("{host:?} is no host name or address"));
+        let port = match port {
+            None => DEFAULT_PORT,
+            Some(port) => port
+                .parse()
+                .map_err(|_| format!("{port:?} is no port; it is a number from 0 to 65535"))?,
+        };
+        let host = if host.is_empty() { "0.0.0.0" } else { host };
+        Ok(Self::Tcp {
+            host: host.to_ascii_lowercase(),
+            port,
+        })
     }
-    let port = match port {
-        None => DEFAULT_PORT,
-        Some(port) => port
-            .parse()
-            .map_err(|_| format!("{port:?} is no port; it is a number from 0 to 65535"))?,
-    };
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
-    Ok(Address::Tcp {
-        host: host.to_ascii_lowercase(),
-        port,
-    })
 }
 
 impl fmt::Display for Address {

@@ -431,7 +431,7 @@ impl FromStr for Bind {
         // Gunicorn's: HTTP.
         if scheme == Scheme::Tcp && service.is_none() && options.is_none() {
             if let Some(place) = text.strip_prefix("tcp://") {
-                return Ok(Self::plain(place.parse()?));
+                return Ok(Self::plain(Address::tcp(place)?));
             }
             return Err(NO_SERVICE.to_owned());
         }
