@@ -19,7 +19,7 @@ use crate::hooks;
 use crate::listener::{BindError, Bound, Inherited, Options, Site};
 use crate::master::{
     self, Certificates, Command, Edition, FDS, Master, OldMaster, PARENT, Pidfile,
-    PidfileError, READY, Setup,
+    PidfileError, READY, Setup, TICKETS,
 };
 use crate::os::fork::{Hooks, Side, exit_now, fork};
 use crate::os::process::unset_env;
@@ -372,6 +372,7 @@ fn inherited() -> Result<(Given, Option<OldMaster>, anew::Variables), Failure> {
         FDS,
         PARENT,
         READY,
+        TICKETS,
         "LISTEN_PID",
         "LISTEN_FDS",
         "LISTEN_FDNAMES",

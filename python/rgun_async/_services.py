@@ -1,5 +1,6 @@
 """TCP services in Python: connections handed to asyncio's streams, or to functions that take gevent's sockets."""
 
+import errno
 import socket
 import traceback
 
@@ -29,6 +30,11 @@ class Connections:
         if self.draining:
             self.later(end_input, sock)
         return sock
+
+
+def has_left(error):
+    """Whether an error means that the client is gone: it has closed, or did not read for so long that the kernel gave it up."""
+    return isinstance(error, ConnectionError) or error.errno == errno.ETIMEDOUT
 
 
 def end_input(sock):
@@ -101,9 +107,12 @@ class Streams(Connections):
                     await writer.wait_closed()
                 except OSError:
                     pass
-        except ConnectionError:
-            # Its client has left.
+        except self.asyncio.IncompleteReadError:
+            # Its client has left in the middle of a message.
             pass
+        except OSError as failed:
+            if not has_left(failed):
+                error = traceback.format_exc()
         except Exception:
             error = traceback.format_exc()
         finally:
@@ -131,9 +140,9 @@ class Sockets(Connections):
         error = None
         try:
             handle(sock, sock.getpeername() if peer is None else peer)
-        except ConnectionError:
-            # Its client has left.
-            pass
+        except OSError as failed:
+            if not has_left(failed):
+                error = traceback.format_exc()
         except Exception:
             error = traceback.format_exc()
         finally:

@@ -33,7 +33,7 @@ pub(crate) use pidfile::{Pidfile, PidfileError};
 pub(crate) use reload::{Edition, give_logs_away, identity, of_config, options, told};
 pub(crate) use scale::Range;
 use upgrade::Upgrade;
-pub(crate) use upgrade::{Command, FDS, OldMaster, PARENT, READY};
+pub(crate) use upgrade::{Command, FDS, OldMaster, PARENT, READY, TICKETS};
 
 use crate::channel::{Generation, Order, Report, WorkerContext};
 use crate::config::Config;
@@ -125,6 +125,7 @@ impl Master {
     /// # Errors
     /// No memory for the scoreboard.
     pub(crate) fn new(mut setup: Setup, first: Edition) -> io::Result<Self> {
+        let copy = setup.old.as_mut().and_then(OldMaster::take_tickets);
         let upgrade = Upgrade::new(setup.old.take());
         let watcher = first
             .config
@@ -135,7 +136,7 @@ impl Master {
             setup,
             watcher,
             lookout: Lookout::default(),
-            ticket_keys: TicketKeys::new(lifetime, Instant::now())?,
+            ticket_keys: TicketKeys::inherited(copy, lifetime, Instant::now())?,
             age: 0,
             newest: first.generation,
             current: first,

@@ -79,7 +79,7 @@ pub(crate) enum Phase {
     Streams,
     /// Closed by us; the client may still be sending.
     Lingering,
-    /// It has left HTTP, and its app has the stream: no deadline.
+    /// It has left HTTP, and its app has the stream: no deadline but that of a client that does not read.
     Upgraded,
 }
 
@@ -328,9 +328,6 @@ impl Watch {
 
     fn tick(&self, elapsed: u64, limits: &Limits) -> Option<Verdict> {
         let age = self.clock.now.get().saturating_sub(self.since.get());
-        if self.phase.get() == Phase::Upgraded {
-            return None;
-        }
         // The phase began up to a stride after the clock's last move.
         let past = |limit: u64| limit > 0 && age > limit.saturating_add(STRIDE);
         if limits.write > 0 && self.sent.tick(elapsed, limits.write) {

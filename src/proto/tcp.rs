@@ -60,6 +60,7 @@ impl TcpService {
             record: RefCell::new(access.map(|log| log.begin_service(&self.name, &ends))),
             entry,
             unsent: Cell::new(false),
+            left: Cell::new(false),
             let_go: Cell::new(false),
         });
         let context = Context {
@@ -91,9 +92,7 @@ impl TcpService {
                         Ok(Poll::Pending) => return Poll::Pending,
                         Ok(Poll::Ready(Ok(()))) => {}
                         Ok(Poll::Ready(Err(error))) => {
-                            let text = crate::error::chain(&*error);
-                            let peer = Peer(&watch.ends().peer);
-                            tracing::error!("Error in the service {name} (ip={peer}): {text}");
+                            held.tell(&*error, &name);
                         }
                         Err(_) => {
                             tracing::error!("Panic in the service {name}");
@@ -137,6 +136,8 @@ struct Held {
     record: RefCell<Option<Box<Record>>>,
     /// TLS has taken what the socket has not.
     unsent: Cell<bool>,
+    /// The client will send no more, or the socket has failed.
+    left: Cell<bool>,
     let_go: Cell<bool>,
 }
 
@@ -186,11 +187,39 @@ impl Held {
         &self,
         act: impl FnOnce(&mut Socket) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        match &mut *self.socket.borrow_mut() {
+        let acted = match &mut *self.socket.borrow_mut() {
             Some(socket) => act(socket),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        };
+        if let Poll::Ready(Err(_)) = acted {
+            self.left.set(true);
+        }
+        acted
+    }
+
+    /// That a client has left is no error of its service's, which may not be able to go on without it.
+    fn tell(&self, error: &(dyn std::error::Error + 'static), name: &str) {
+        let text = crate::error::chain(error);
+        let peer = Peer(&self.entry.watch().ends().peer);
+        if self.left.get() && error.downcast_ref().is_some_and(is_end) {
+            tracing::debug!("Client {peer} has left the service {name}: {text}");
+        } else {
+            tracing::error!("Error in the service {name} (ip={peer}): {text}");
         }
     }
+}
+
+/// What a connection's end is to who reads from it or writes to it.
+fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::UnexpectedEof
+    )
 }
 
 impl Raw for Held {
@@ -199,7 +228,12 @@ impl Raw for Held {
         cx: &mut TaskContext<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_read(cx, buf))
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        ready!(self.with(|socket| socket.poll_read(cx, buf)))?;
+        if room > 0 && buf.filled().len() == before {
+            self.left.set(true);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write(&self, cx: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -3,13 +3,16 @@
 //!
 //! There are three keys: the one that tickets are sealed by, and the two before it. Keys are random and independent of each
 //! other, and forgotten: who steals one later cannot read what was recorded earlier. That memory is not unmapped by a
-//! reload, so sessions outlive it.
+//! reload, so sessions outlive it. A new master is given a copy, so sessions outlive an upgrade, too; from there each master
+//! has its own.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::server::ProducesTickets;
@@ -21,6 +24,8 @@ const NAME: usize = 2;
 const SECRET: usize = 4;
 const WORDS: usize = NAME + SECRET;
 const NAME_BYTES: usize = NAME * 8;
+/// What a copy begins with: another form of it has another number.
+const COPY: u64 = 0x5247_554E_0000_0001;
 
 /// The keys, in memory that the master and its workers share.
 #[derive(Clone, Copy)]
@@ -134,6 +139,61 @@ impl TicketKeys {
             lifetime,
             due: now + lifetime / 2,
         })
+    }
+
+    /// Those of an old master, from its [`copy`](Self::copy); new ones where that is none.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn inherited(
+        copy: Option<File>,
+        lifetime: Duration,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let mut keys = Self::new(lifetime, now)?;
+        let Some(mut copy) = copy else {
+            return Ok(keys);
+        };
+        let mut words = Vec::new();
+        let mut bytes = Vec::new();
+        copy.rewind()
+            .and_then(|()| copy.read_to_end(&mut bytes))
+            .unwrap_or_else(|error| {
+                tracing::warn!("TLS sessions of the old master end: {error}");
+                0
+            });
+        words.extend(bytes.as_chunks().0.iter().copied().map(u64::from_ne_bytes));
+        if let [COPY, left, theirs @ ..] = words.as_slice()
+            && theirs.len() == keys.shared.words.len()
+        {
+            for (word, there) in keys.shared.words.iter().zip(theirs) {
+                word.store(*there, Ordering::Relaxed);
+            }
+            keys.due = keys
+                .due
+                .min(now + Duration::from_millis(*left).min(lifetime));
+        }
+        Ok(keys)
+    }
+
+    /// A copy for a new master, in a file without a name; none where there are no sessions.
+    ///
+    /// # Errors
+    /// Those of `memfd_create(2)` and write(2).
+    pub(crate) fn copy(&self, now: Instant) -> io::Result<Option<File>> {
+        if self.lifetime.is_zero() {
+            return Ok(None);
+        }
+        let left = self.due.saturating_duration_since(now).as_millis();
+        let words = self.shared.words.iter();
+        let bytes: Vec<u8> = [COPY, u64::try_from(left).unwrap_or(u64::MAX)]
+            .into_iter()
+            .chain(words.map(|word| word.load(Ordering::Relaxed)))
+            .flat_map(u64::to_ne_bytes)
+            .collect();
+        let mut file = File::from(memfd_create(c"rgun-async-tickets", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(&bytes)?;
+        Ok(Some(file))
     }
 
     /// Takes another lifetime.
@@ -268,6 +328,41 @@ mod tests {
             assert_eq!(ticketer.decrypt(&changed), None, "{at}");
             assert_eq!(ticketer.decrypt(&ticket[..at]), None, "{at}");
         }
+    }
+
+    #[test]
+    fn a_copy_opens_what_the_old_master_sealed_until_it_would_forget() {
+        let begun = Instant::now();
+        let mut old = keys(begun);
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        old.turn(at(50));
+        let ticket = old.ticketer([0; 32]).encrypt(b"session").unwrap();
+        let copy = old.copy(at(60)).unwrap();
+        let mut new = TicketKeys::inherited(copy, LIFETIME, at(61)).unwrap();
+        assert_eq!(new.deadline(), Some(at(101)));
+        let theirs = new.ticketer([0; 32]);
+        assert_eq!(theirs.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        let back = theirs.encrypt(b"session").unwrap();
+        assert!(old.ticketer([0; 32]).decrypt(&back).is_some());
+        new.turn(at(101));
+        new.turn(at(151));
+        assert!(theirs.decrypt(&ticket).is_some());
+        new.turn(at(201));
+        assert_eq!(theirs.decrypt(&ticket), None);
+        // From the copy on, each has keys of its own.
+        assert!(old.ticketer([0; 32]).decrypt(&ticket).is_some());
+    }
+
+    #[test]
+    fn what_is_no_copy_is_left_and_no_lifetime_has_none() {
+        let now = Instant::now();
+        let mut keys = keys(now);
+        let mut other = tempfile::tempfile().unwrap();
+        other.write_all(&[7; 999]).unwrap();
+        let new = TicketKeys::inherited(Some(other), LIFETIME, now).unwrap();
+        assert_eq!(new.deadline(), Some(now + LIFETIME / 2));
+        keys.live(Duration::ZERO, now);
+        assert!(keys.copy(now).unwrap().is_none());
     }
 
     #[test]

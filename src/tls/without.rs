@@ -1,5 +1,6 @@
 //! In the place of TLS where it was not built: nothing that asks for it can be configured.
 
+use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,21 @@ impl TicketKeys {
     /// # Errors
     /// None.
     #[expect(clippy::unnecessary_wraps, reason = "as where there is TLS")]
-    pub(crate) const fn new(_lifetime: Duration, _now: Instant) -> io::Result<Self> {
+    pub(crate) fn inherited(
+        _copy: Option<File>,
+        _lifetime: Duration,
+        _now: Instant,
+    ) -> io::Result<Self> {
         Ok(Self)
+    }
+
+    /// None.
+    ///
+    /// # Errors
+    /// None.
+    #[expect(clippy::unnecessary_wraps, reason = "as where there is TLS")]
+    pub(crate) const fn copy(&self, _now: Instant) -> io::Result<Option<File>> {
+        Ok(None)
     }
 
     /// Does nothing.

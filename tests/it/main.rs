@@ -25,6 +25,7 @@ mod generations;
 mod gunicorn_conf;
 mod heartbeat;
 mod hooks;
+mod hostile;
 mod http;
 mod http2;
 mod http2_floods;

@@ -2,13 +2,14 @@
 //! command is executed.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io::{self, PipeWriter};
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::unistd::Pid;
 
-use super::voice::{Ear, READY, Word, inheritable};
+use super::voice::{Ear, READY, TICKETS, Word, inheritable};
 use super::{Command, FDS, PARENT};
 use crate::config::Address;
 use crate::error::Exit;
@@ -80,13 +81,14 @@ impl<'a> Sockets<'a> {
     }
 }
 
-/// Starts `command` with `sockets`; the new master's process id, and where it is heard.
+/// Starts `command` with `sockets` and the copy of the TLS sessions' keys; the new master's process id, and where it is heard.
 ///
 /// # Errors
 /// Those of pipe(2) and fork(2). That the command cannot be executed is said by the child, which then ends with 126.
 pub(super) fn start(
     command: &Command,
     sockets: &Sockets<'_>,
+    tickets: Option<&File>,
     signals: &Signals,
     hooks: Hooks,
     pre_exec: impl FnOnce() -> Outcome,
@@ -101,7 +103,7 @@ pub(super) fn start(
                 Word::Failed(String::from("the hook pre_exec failed")).say(&mut voice);
                 exit_now(failed.exit.unwrap_or(Exit::Config).code());
             }
-            let error = become_new(command, sockets, &voice, signals);
+            let error = become_new(command, sockets, tickets, &voice, signals);
             let program = command.arguments.first().cloned().unwrap_or_default();
             let why = format!("cannot start {}: {error}", program.display());
             Word::Failed(why).say(&mut voice);
@@ -114,14 +116,22 @@ pub(super) fn start(
 fn become_new(
     command: &Command,
     sockets: &Sockets<'_>,
+    tickets: Option<&File>,
     voice: &PipeWriter,
     signals: &Signals,
 ) -> io::Error {
     let prepare = || -> io::Result<Vec<CString>> {
         let voice = inheritable(voice, sockets.floor())?;
+        let tickets = tickets
+            .map(|tickets| inheritable(tickets, sockets.floor()))
+            .transpose()?;
         let numbers = sockets.arrange()?;
         set_env(READY, voice.into_raw_fd().to_string());
         set_env(PARENT, nix::unistd::getppid().to_string());
+        match tickets {
+            Some(tickets) => set_env(TICKETS, tickets.into_raw_fd().to_string()),
+            None => unset_env(TICKETS),
+        }
         unset_env(FDS);
         unset_env("LISTEN_PID");
         unset_env("LISTEN_FDS");

@@ -1,6 +1,6 @@
 //! USR2: the new binary, started beside us with our listening sockets. `RGUN_FD` carries their numbers, `RGUN_PID` our
-//! process id, `RGUN_READY` the pipe through which the new master says that it serves; it matches sockets with addresses
-//! itself. Sockets of a socket manager are handed on as they came, by `LISTEN_FDS`. Gunicorn: `Arbiter.reexec`.
+//! process id, `RGUN_READY` the pipe through which the new master says that it serves, `RGUN_TICKETS` a copy of the keys of
+//! TLS sessions; it matches sockets with addresses itself. Sockets of a socket manager are handed on as they came, by `LISTEN_FDS`. Gunicorn: `Arbiter.reexec`.
 //!
 //! While both live, the names are the old one's: its pidfile, the paths of its unix sockets, the service manager's main
 //! process. A new master that ends, in whatever way, takes nothing of that away; one that is promoted takes it over.
@@ -12,6 +12,7 @@ mod voice;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use nix::unistd::Pid;
 
@@ -25,7 +26,7 @@ use exec::Sockets;
 pub(crate) use standing::Standing;
 use standing::{Action, Event};
 use voice::{Ear, Word};
-pub(crate) use voice::{OldMaster, READY};
+pub(crate) use voice::{OldMaster, READY, TICKETS};
 
 /// The variable that lists the descriptors, separated by commas.
 pub(crate) const FDS: &str = "RGUN_FD";
@@ -246,9 +247,15 @@ impl Master {
         let coming = self.coming.iter().flat_map(|coming| &coming.bound);
         let bound = self.current.bound.iter().chain(coming.filter(known));
         let sockets = Sockets::of(bound, self.current.of_manager);
+        let tickets = self.ticket_keys.copy(Instant::now());
+        let tickets = tickets.unwrap_or_else(|error| {
+            tracing::warn!("TLS sessions end with the old master: {error}");
+            None
+        });
         let started = exec::start(
             &self.setup.command,
             &sockets,
+            tickets.as_ref(),
             &self.setup.signals,
             self.setup.hooks,
             || {

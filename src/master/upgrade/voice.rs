@@ -14,6 +14,8 @@ use crate::os::pidfd::Process;
 
 /// The variable with the number of the pipe's end.
 pub(crate) const READY: &str = "RGUN_READY";
+/// The variable with the number of the file that holds the keys of TLS sessions.
+pub(crate) const TICKETS: &str = "RGUN_TICKETS";
 /// More than anything that is said.
 const LONGEST: usize = 4096;
 
@@ -107,6 +109,7 @@ pub(crate) struct OldMaster {
     /// Tells its end; not on an old kernel.
     process: Option<Process>,
     voice: Option<File>,
+    tickets: Option<File>,
 }
 
 impl OldMaster {
@@ -114,23 +117,31 @@ impl OldMaster {
     pub(crate) fn of_environment() -> Option<Self> {
         let number = |name: &str| std::env::var(name).ok()?.parse().ok();
         let pid = number(PARENT).map(Pid::from_raw);
-        let voice: Option<RawFd> = number(READY).filter(|number| *number > 2);
+        let inherited = |name: &str| -> Option<File> {
+            let fd = adopt(number(name).filter(|number| *number > 2)?).ok()?;
+            keep_on_exec(&fd, false).ok()?;
+            Some(fd.into())
+        };
         let is_parent = |pid: &Pid| *pid == nix::unistd::getppid();
         let pid = pid.filter(is_parent)?;
         // Looked at again: the descriptor may be another process's, if the parent went meanwhile.
         let process = Process::open(pid).ok().filter(|_| is_parent(&pid));
-        let voice = voice.and_then(|number| adopt(number).ok());
-        let voice = voice.filter(|voice| keep_on_exec(voice, false).is_ok());
         Some(Self {
             pid,
             process,
-            voice: voice.map(File::from),
+            voice: inherited(READY),
+            tickets: inherited(TICKETS),
         })
     }
 
     /// Its process id.
     pub(crate) const fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// Its copy of the keys of TLS sessions.
+    pub(crate) fn take_tickets(&mut self) -> Option<File> {
+        self.tickets.take()
     }
 
     /// Tells it that all workers are ready.
@@ -145,26 +156,24 @@ impl OldMaster {
         self.process.as_ref().map(AsFd::as_fd)
     }
 
-    /// Leaves the pipe open for another start of this program in the same process.
+    /// Leaves what it has given open for another start of this program in the same process.
     ///
     /// # Errors
     /// Those of fcntl(2).
     pub(crate) fn keep_on_exec(&self) -> io::Result<()> {
-        match &self.voice {
-            Some(voice) => keep_on_exec(voice, true),
-            None => Ok(()),
-        }
+        let mut given = [&self.voice, &self.tickets].into_iter().flatten();
+        given.try_for_each(|file| keep_on_exec(file, true))
     }
 }
 
-/// The end of the pipe that a new master is to inherit, with a number of at least `floor`.
+/// What a new master is to inherit, with a number of at least `floor`.
 ///
 /// # Errors
 /// EMFILE.
-pub(super) fn inheritable(voice: &PipeWriter, floor: RawFd) -> io::Result<OwnedFd> {
-    let voice = crate::os::fds::duplicate_above(voice, floor)?;
-    keep_on_exec(&voice, true)?;
-    Ok(voice)
+pub(super) fn inheritable(given: impl AsFd, floor: RawFd) -> io::Result<OwnedFd> {
+    let given = crate::os::fds::duplicate_above(given, floor)?;
+    keep_on_exec(&given, true)?;
+    Ok(given)
 }
 
 #[cfg(test)]

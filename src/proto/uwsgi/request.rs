@@ -151,18 +151,41 @@ impl<'a> Known<'a> {
         if !class::all(value, class::VALUE) {
             return Err(bad("invalid header field value"));
         }
-        match name {
-            b"HOST" => self.host = Some(value),
-            b"CONNECTION" => self.connection = Some(value),
-            b"UPGRADE" => self.upgrade = Some(value),
-            b"EXPECT" => self.expect = Some(value),
-            b"TRANSFER_ENCODING" => self.encoded = true,
+        match apart(name) {
+            Some(b"HOST") => self.host = Some(value),
+            Some(b"CONNECTION") => self.connection = Some(value),
+            Some(b"UPGRADE") => self.upgrade = Some(value),
+            Some(b"EXPECT") => self.expect = Some(value),
+            Some(b"TRANSFER_ENCODING") => self.encoded = true,
             // The variables without HTTP_ have them, and the front end has decoded the body; trailers cannot be sent.
-            b"CONTENT_LENGTH" | b"CONTENT_TYPE" | b"TE" => {}
-            _ => self.fields.push((name, value)),
+            Some(_) => {}
+            None => self.fields.push((name, value)),
         }
         Ok(())
     }
+}
+
+/// The fields that are no line of the head, or not as they are.
+const APART: [&[u8]; 8] = [
+    b"HOST",
+    b"CONNECTION",
+    b"UPGRADE",
+    b"EXPECT",
+    b"TRANSFER_ENCODING",
+    b"CONTENT_LENGTH",
+    b"CONTENT_TYPE",
+    b"TE",
+];
+
+/// Which of them a variable stands for, however it is written: as a line it would be the same field.
+fn apart(name: &[u8]) -> Option<&'static [u8]> {
+    let plain = |byte: u8| match byte {
+        b'-' => b'_',
+        byte => byte.to_ascii_uppercase(),
+    };
+    APART.into_iter().find(|known| {
+        known.len() == name.len() && known.iter().zip(name).all(|(a, b)| *a == plain(*b))
+    })
 }
 
 fn once<'a>(

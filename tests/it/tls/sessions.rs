@@ -58,6 +58,35 @@ fn any_worker_resumes_what_another_began_also_after_a_reload() {
 }
 
 #[test]
+fn a_new_master_resumes_what_the_old_one_began_and_so_does_the_old_one() {
+    for max in ["TLSv1_2", "TLSv1_3"] {
+        let rgun = Rgun::app("tls_facts:wsgi")
+            .args(["-k", "sync", "--keep-alive", "60"])
+            .workers(2);
+        let (server, pki) = https(rgun, "");
+        let peer = Peer::new(&pki, server.port());
+        let before: BTreeSet<_> = server.worker_pids().into_iter().collect();
+        begin(&peer, max);
+        server.signal(Signal::SIGUSR2);
+        server.wait_ready(4);
+        let is_old = |pid: u64| before.contains(&i32::try_from(pid).expect("a pid"));
+        let mut seen = BTreeSet::new();
+        let mut id = 0;
+        until("workers of both masters have been met", patience(), || {
+            id += 1;
+            let (resumed, pid) = resume(&peer, id, max);
+            assert!(resumed, "{max} by worker {pid}");
+            seen.insert(is_old(pid));
+            seen.len() == 2
+        });
+        server.signal(Signal::SIGTERM);
+        server.assert_exits(0).within(patience());
+        let (resumed, pid) = resume(&peer, 999, max);
+        assert!(resumed && !is_old(pid), "{max} after the old master");
+    }
+}
+
+#[test]
 fn a_session_is_forgotten_when_its_time_is_over() {
     let rgun = Rgun::app("tls_facts:wsgi").args(["--tls-session-lifetime", "2", "-k", "sync"]);
     let (server, pki) = https(rgun, "");

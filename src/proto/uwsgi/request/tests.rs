@@ -324,3 +324,26 @@ fn the_root_has_no_name() {
         (400, "SCRIPT_NAME does not begin with a slash")
     );
 }
+
+/// Found by the fuzzer: such a variable became a line of the head, and decided where the body ends.
+#[test]
+fn how_a_body_is_delimited_is_not_told_by_a_variable_in_other_letters() {
+    for name in ["HTTP_TRAnSFER_ENCODING", "HTTP_TRANSFER-ENCODING"] {
+        let told = (411, "Transfer-Encoding without CONTENT_LENGTH");
+        assert_eq!(refusal(&[(name, "chunked")]), told, "{name}");
+    }
+    let head = head(&[
+        ("REQUEST_METHOD", "POST"),
+        ("CONTENT_LENGTH", "5"),
+        ("HTTP_HOST", "x"),
+        ("HTTP_Transfer-Encoding", "chunked"),
+        ("HTTP_content_length", "7"),
+        ("HTTP_Te", "trailers"),
+        ("HTTP_expect", "100-continue"),
+        ("HTTP_X-other", "kept"),
+    ]);
+    assert_eq!(
+        head,
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nx-other: kept\r\n\r\n"
+    );
+}
