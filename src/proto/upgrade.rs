@@ -7,12 +7,34 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
+use http::{HeaderValue, Uri, request};
 use hyper::rt::ReadBufCursor;
 
 use super::access::Record;
-use super::connections::Phase;
 use super::http2::Seed;
 use super::io::Wire;
+
+/// Gives a head memory of its own, as large as it is. It lies in the library's buffer for reading, of 8 KiB at the least: whoever
+/// keeps one field for as long as the connection lasts, as the access log and apps do, keeps that as well.
+pub(super) fn own(parts: &mut request::Parts) {
+    let target = parts.uri.to_string();
+    let values = parts.headers.values().map(HeaderValue::len);
+    let mut head = BytesMut::with_capacity(target.len() + values.sum::<usize>());
+    head.extend_from_slice(target.as_bytes());
+    for value in parts.headers.values() {
+        head.extend_from_slice(value.as_bytes());
+    }
+    let mut head = head.freeze();
+    if let Ok(uri) = Uri::from_maybe_shared(head.split_to(target.len())) {
+        parts.uri = uri;
+    }
+    for value in parts.headers.values_mut() {
+        if let Ok(copy) = HeaderValue::from_maybe_shared(head.split_to(value.len())) {
+            *value = copy;
+        }
+    }
+}
 
 /// How far a connection has left HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,7 +109,7 @@ impl Wire {
         }
         inlet.leave_http();
         drop(inlet);
-        self.watch().enter(Phase::Upgraded);
+        self.watch().enter_upgraded();
         true
     }
 
@@ -191,5 +213,35 @@ impl Wire {
         }
         ready!(self.poll_flush(cx))?;
         self.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_head_with_memory_of_its_own_is_the_same_head_elsewhere() {
+        for target in ["/", "/caf%C3%A9?a=b", "http://other:81/x", "*"] {
+            let buffer = Bytes::from(format!("{target}session=1; caf\u{e9}"));
+            let cookie = buffer.slice(target.len()..);
+            let (mut parts, ()) = http::Request::new(()).into_parts();
+            parts.uri = Uri::from_maybe_shared(buffer.slice(..target.len())).unwrap();
+            let cookie = HeaderValue::from_maybe_shared(cookie).unwrap();
+            parts.headers.append("cookie", cookie.clone());
+            parts.headers.append("cookie", HeaderValue::from_static(""));
+            parts
+                .headers
+                .append("x-last", HeaderValue::from_static("last"));
+            let before = parts.clone();
+            own(&mut parts);
+            assert_eq!(parts.uri, before.uri);
+            assert_eq!(parts.headers, before.headers);
+            drop((before, cookie));
+            // Nobody else has it any more.
+            assert!(buffer.is_unique(), "{target}");
+        }
     }
 }

@@ -19,6 +19,7 @@ use pyo3::types::{
 
 use crate::app::python::names::Names;
 use crate::app::python::object::{self, Ref};
+use crate::app::python::texts::texts;
 
 /// A message of an app.
 #[derive(Debug)]
@@ -33,18 +34,6 @@ pub(super) enum Message {
     Trailers(HeaderMap, bool),
     /// `http.response.early_hint`: fields of an interim response.
     Hint(HeaderMap),
-}
-
-macro_rules! texts {
-    ($(#[$doc:meta])* struct $name:ident { $($field:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        struct $name { $($field: Bound<'static, PyString>),+ }
-        impl $name {
-            fn new(py: Python<'static>) -> Self {
-                Self { $($field: PyString::intern(py, $text)),+ }
-            }
-        }
-    };
 }
 
 texts! {

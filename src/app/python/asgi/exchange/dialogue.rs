@@ -254,6 +254,8 @@ impl Dialogue {
             limit, heartbeat, ..
         } = self.settings;
         let this: Weak<Exchange> = Rc::downgrade(exchange);
+        // No other answer comes: nobody needs the memory for its fields.
+        drop(exchange.room.take());
         let session = Session::new(limit, self.handshake.agreement.as_ref());
         let socket = Rc::new(Socket::new(session, this));
         self.enter(Stage::Open(Rc::clone(&socket)));
