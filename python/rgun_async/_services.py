@@ -1,5 +1,6 @@
 """TCP services in Python: connections handed to asyncio's streams, or to functions that take gevent's sockets."""
 
+import inspect
 import socket
 import traceback
 
@@ -31,6 +32,10 @@ class Connections:
         return sock
 
 
+def is_coroutine_function(handle):
+    return inspect.iscoroutinefunction(handle) or inspect.iscoroutinefunction(getattr(handle, "__call__", None))
+
+
 def end_input(sock):
     try:
         # gevent's own raises an error in who waits for input.
@@ -38,6 +43,16 @@ def end_input(sock):
     except OSError:
         # It is closed, or its client has left.
         pass
+
+
+def has_left(sock):
+    """Whether the client is gone. Where it is not, a connection that broke is another one of the service's."""
+    try:
+        return not getattr(sock, "_sock", sock).recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 class Streams(Connections):
@@ -65,14 +80,20 @@ class Streams(Connections):
 
         self.writer = Writer
 
+    @staticmethod
+    def misfit(handle):
+        """Why this cannot be served here, if it cannot."""
+        if not is_coroutine_function(handle):
+            return (
+                f"{handle!r} is no `async def handle(reader, writer)`, as --worker-class asgi has them; "
+                "one that blocks is served by gevent"
+            )
+
     def later(self, function, *arguments):
         self.told.set()
         self.loop.call_later(SOON, function, *arguments)
 
     def service(self, handle):
-        if not self.asyncio.iscoroutinefunction(handle):
-            raise TypeError(f"{handle!r} is no `async def handle(reader, writer)`")
-
         def start(fd, peer, done):
             # Not at once: this is no time to run code of the app's.
             self.loop.call_soon(self.begin, handle, self.adopt(fd), peer, done)
@@ -95,15 +116,15 @@ class Streams(Connections):
             writer.peer = peer
             try:
                 await handle(reader, writer)
+            except (ConnectionError, EOFError):
+                if not has_left(sock):
+                    raise
             finally:
                 writer.close()
                 try:
                     await writer.wait_closed()
                 except OSError:
                     pass
-        except ConnectionError:
-            # Its client has left.
-            pass
         except Exception:
             error = traceback.format_exc()
         finally:
@@ -113,6 +134,15 @@ class Streams(Connections):
 
 class Sockets(Connections):
     """For `handle(socket, address)`, in a greenlet each."""
+
+    @staticmethod
+    def misfit(handle):
+        """Why this cannot be served here, if it cannot."""
+        if is_coroutine_function(handle):
+            return (
+                f"{handle!r} is no `def handle(socket, address)`, as --worker-class gevent has them; "
+                "an `async def` is served by asgi"
+            )
 
     def later(self, function, *arguments):
         import gevent
@@ -131,11 +161,9 @@ class Sockets(Connections):
         error = None
         try:
             handle(sock, sock.getpeername() if peer is None else peer)
-        except ConnectionError:
-            # Its client has left.
-            pass
-        except Exception:
-            error = traceback.format_exc()
+        except Exception as failed:
+            if not (isinstance(failed, (ConnectionError, EOFError)) and has_left(sock)):
+                error = traceback.format_exc()
         finally:
             self.open.discard(sock)
             sock.close()

@@ -4,6 +4,7 @@
 //! The only deadline is that of a peer that does not read: a service may wait for the next message as long as it likes.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
 #[cfg(feature = "python")]
@@ -60,6 +61,7 @@ impl TcpService {
             record: RefCell::new(access.map(|log| log.begin_service(&self.name, &ends))),
             entry,
             unsent: Cell::new(false),
+            gone: Cell::new(false),
             let_go: Cell::new(false),
         });
         let context = Context {
@@ -73,7 +75,8 @@ impl TcpService {
             let served = catch_unwind(AssertUnwindSafe(|| app.serve(stream, context)));
             let Ok(served) = served else {
                 tracing::error!("Panic in the service {name}");
-                return held.cut();
+                held.cut();
+                return shared.count();
             };
             let mut served = Some(served);
             let orderly = poll_fn(|cx| {
@@ -93,7 +96,15 @@ impl TcpService {
                         Ok(Poll::Ready(Err(error))) => {
                             let text = crate::error::chain(&*error);
                             let peer = Peer(&watch.ends().peer);
-                            tracing::error!("Error in the service {name} (ip={peer}): {text}");
+                            if held.gone.get() && is_broken(&*error) {
+                                tracing::debug!(
+                                    "Client {peer} of the service {name} has left: {text}"
+                                );
+                            } else {
+                                tracing::error!(
+                                    "Error in the service {name} (ip={peer}): {text}"
+                                );
+                            }
                         }
                         Err(_) => {
                             tracing::error!("Panic in the service {name}");
@@ -120,6 +131,26 @@ impl TcpService {
     }
 }
 
+/// Whether an error says no more than that a connection has ended, maybe within a message.
+fn is_broken(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::UnexpectedEof
+            )
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 impl std::fmt::Debug for TcpService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TcpService")
@@ -137,6 +168,8 @@ struct Held {
     record: RefCell<Option<Box<Record>>>,
     /// TLS has taken what the socket has not.
     unsent: Cell<bool>,
+    /// The service was told that its client has left.
+    gone: Cell<bool>,
     let_go: Cell<bool>,
 }
 
@@ -199,7 +232,15 @@ impl Raw for Held {
         cx: &mut TaskContext<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_read(cx, buf))
+        let before = buf.filled().len();
+        let read = self.with(|socket| socket.poll_read(cx, buf));
+        let nothing = buf.filled().len() == before && buf.remaining() > 0;
+        match &read {
+            Poll::Ready(Ok(())) if nothing => self.gone.set(true),
+            Poll::Ready(Err(_)) => self.gone.set(true),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        read
     }
 
     fn poll_write(&self, cx: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -209,7 +250,7 @@ impl Raw for Held {
                     self.entry.watch().await_reader();
                     return Poll::Pending;
                 }
-                Poll::Ready(written) => written?,
+                Poll::Ready(written) => written.inspect_err(|_| self.gone.set(true))?,
             };
             self.note(socket, written);
             if self.unsent.get() {
