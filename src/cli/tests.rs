@@ -205,7 +205,7 @@ fn binds_say_what_they_speak_in_the_file_and_on_the_command_line() {
     assert_eq!(
         start.mistakes(&["app"]),
         [
-            "rgun.toml:1: bind = an array: \":1\": \"workers\" is a setting for all binds: in the file it stands before the first [[bind]]"
+            "rgun.toml:1: bind: \":1\": \"workers\" is a setting for all binds: in the file it stands before the first [[bind]]"
         ]
     );
 }

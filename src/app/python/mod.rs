@@ -139,7 +139,18 @@ impl Interpreter {
         if self.resolve(config, None) == WorkerClass::Gevent {
             gevent::patch(self.0)?;
         }
-        self.import(config).map(drop)
+        let app = self.import(config)?;
+        let seen = interface::of(&app).map_err(|error| load::boot(self.0, &error))?;
+        let names = services::named(config);
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        match (names.first(), self.resolve(config, seen)) {
+            (None, _) => Ok(()),
+            (Some(_), WorkerClass::Asgi) => services::check(self.0, &names, "Streams"),
+            (Some(_), WorkerClass::Gevent) => services::check(self.0, &names, "Sockets"),
+            (Some(name), WorkerClass::Sync | WorkerClass::Gthread | WorkerClass::Auto) => {
+                Err(BootError::no_service(name))
+            }
+        }
     }
 
     /// Whether Python could import `package`.
