@@ -1,7 +1,10 @@
 """TCP services in Python: connections handed to asyncio's streams, or to functions that take gevent's sockets."""
 
 import errno
+import fcntl
 import socket
+import sys
+import termios
 import traceback
 
 # A drain waits so many seconds for what is on its way, and then ends the input of those that wait for more.
@@ -37,6 +40,18 @@ def has_left(error):
     return isinstance(error, ConnectionError) or error.errno == errno.ETIMEDOUT
 
 
+def sent_on(sock):
+    """How many bytes the kernel was given to send, by tcp(7)'s TCP_INFO and what is queued still; 0 where nobody counts them."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
+        queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        # It is a unix socket, or closed by the app.
+        return 0
+    # tcpi_bytes_acked; an old kernel has none.
+    return int.from_bytes(info[120:128], sys.byteorder) + int.from_bytes(queued, sys.byteorder)
+
+
 def end_input(sock):
     try:
         # gevent's own raises an error in who waits for input.
@@ -69,7 +84,17 @@ class Streams(Connections):
                     return self.told
                 return super().get_extra_info(name, default)
 
+        class Protocol(asyncio.StreamReaderProtocol):
+            sock = None
+            sent = 0
+
+            def connection_lost(self, exc):
+                # All that was written is with the kernel, and the socket is not closed yet.
+                self.sent = sent_on(self.sock)
+                super().connection_lost(exc)
+
         self.writer = Writer
+        self.protocol = Protocol
 
     def later(self, function, *arguments):
         self.told.set()
@@ -92,10 +117,11 @@ class Streams(Connections):
 
     async def serve(self, handle, sock, peer, done):
         error = None
+        reader = self.asyncio.StreamReader(loop=self.loop)
+        protocol = self.protocol(reader, loop=self.loop)
+        protocol.sock = sock
         try:
             sock.setblocking(False)
-            reader = self.asyncio.StreamReader(loop=self.loop)
-            protocol = self.asyncio.StreamReaderProtocol(reader, loop=self.loop)
             transport, _ = await self.loop.connect_accepted_socket(lambda: protocol, sock)
             writer = self.writer(transport, protocol, reader, self.loop)
             writer.peer = peer
@@ -117,7 +143,7 @@ class Streams(Connections):
             error = traceback.format_exc()
         finally:
             self.open.discard(sock)
-            done(error)
+            done(error, protocol.sent)
 
 
 class Sockets(Connections):
@@ -147,5 +173,6 @@ class Sockets(Connections):
             error = traceback.format_exc()
         finally:
             self.open.discard(sock)
+            sent = sent_on(sock)
             sock.close()
-            done(error)
+            done(error, sent)
