@@ -204,7 +204,7 @@ fn assault(server: &Server, doors: &[Door]) {
     // That a client has broken the rules of a service's own protocol is the service's to say.
     let said = "Error in the service frames (ip=";
     let broken = server.count_lines(said);
-    assert!(broken <= 2 * doors.len(), "{broken} errors");
+    assert!(broken <= 3 * doors.len(), "{broken} errors");
     let mut log = server.log();
     log.retain(|line| !line.contains(said));
     for word in ["panic", "Panic", "Traceback", "[ERROR]", "[CRITICAL]"] {

@@ -289,7 +289,12 @@ fn a_new_master_that_cannot_read_its_files_ends_and_the_old_one_goes_on() {
         spoil(&pki);
         server.signal(Signal::SIGUSR2);
         let lines = server.wait_for_lines("ended before it was ready", number + 1);
-        assert!(lines[number].contains(said), "{}", lines[number]);
+        assert!(
+            lines[number].contains("it exited with code 1"),
+            "{}",
+            lines[number]
+        );
+        server.wait_for_line(said);
         assert_eq!(shown(&peer), first);
         peer.get(1, "/");
         assert_eq!(server.worker_pids(), workers);
