@@ -20,6 +20,9 @@ How a request can fail:
   the server has closed, and a request that was some time with the server was lost, whatever connection it came on;
 - `timeout`: no answer in time;
 - `bad answer`: another status than 200, or an answer to something else.
+
+With `tls` all of it goes through TLS, and with `h2` by HTTP/2, one request at a time on a connection. There a server says which requests
+it has not begun (RFC 9113 section 6.8): they are sent again elsewhere, as every client does, and are no failure.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import json
 import os
 import random
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -50,6 +54,8 @@ class Load:
 
     port: int = 0
     path: str = ""
+    # Nothing, tls or h2.
+    protocol: str = ""
     new: int = 8
     kept: int = 24
     slow: int = 8
@@ -63,6 +69,10 @@ class Load:
 
 class Failed(Exception):
     """Its first argument is one of FAILURES."""
+
+
+class Unprocessed(Exception):
+    """The server has said that it did not begin this request."""
 
 
 class Window:
@@ -87,6 +97,11 @@ class Connection:
         self.overdue = False
         # By what the machine knows our end: the port, or the number of the unix socket.
         self.name = 0
+        self.tls: ssl.SSLObject | None = None
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        # What came before it was asked for, out of TLS.
+        self.held = b""
+        self.http2 = Http2()
 
     def expire(self) -> None:
         """Whoever waits for this connection wakes up and finds it ended."""
@@ -96,6 +111,8 @@ class Connection:
 
     def has_ended(self) -> bool:
         """The server has closed it while it was idle."""
+        if self.tls:
+            return self.has_said_goodbye(self.tls)
         try:
             return not self.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -103,8 +120,102 @@ class Connection:
         except OSError:
             return True
 
+    def has_said_goodbye(self, tls: ssl.SSLObject) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            try:
+                while data := self.sock.recv(65536):
+                    self.incoming.write(data)
+                self.incoming.write_eof()
+            except ConnectionError:
+                return True
+        try:
+            while data := tls.read(65536):
+                self.held += data
+        except ssl.SSLWantReadError:
+            return any(kind == GOAWAY for kind, _, _, _ in frames(self.held)[0])
+        except OSError:
+            pass
+        return True
+
     def close(self) -> None:
         self.sock.close()
+
+
+HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, DATA = 1, 3, 4, 6, 7, 8, 0
+ACK = END_STREAM = 1
+END_HEADERS = 4
+REFUSED_STREAM = 7
+# What a client says first; it wants no table for the answers' fields.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+NO_TABLE = b"\x00\x01\x00\x00\x00\x00"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame of HTTP/2 (RFC 9113 section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def frames(data: bytes) -> tuple[list[tuple[int, int, int, bytes]], bytes]:
+    """The whole frames that `data` begins with, as kind, flags, stream and payload; and the rest."""
+    found = []
+    while len(data) >= 9 and len(data) >= (end := 9 + int.from_bytes(data[:3], "big")):
+        found.append((data[3], data[4], int.from_bytes(data[5:9], "big"), data[9:end]))
+        data = data[end:]
+    return found, data
+
+
+class Http2:
+    """A connection by HTTP/2, as far as one request at a time needs it."""
+
+    def __init__(self) -> None:
+        self.stream = -1
+        self.leaving = False
+        self.begin()
+
+    def begin(self) -> None:
+        self.status = 0
+        self.body = b""
+        self.ended = False
+
+    def request(self, target: str) -> bytes:
+        """What asks for `target` on the next stream."""
+        self.begin()
+        self.stream += 2
+        opening = PREFACE + frame(SETTINGS, 0, 0, NO_TABLE) if self.stream == 1 else b""
+        # GET and https stand in HPACK's table, :path and :authority do so without their values (RFC 7541 appendix A).
+        path = target.encode()
+        fields = b"\x82\x87\x04" + bytes([len(path)]) + path + b"\x01\x05chaos"
+        return opening + frame(HEADERS, END_HEADERS | END_STREAM, self.stream, fields)
+
+    def take(self, data: bytes) -> tuple[bytes, bytes]:
+        """Takes in what came: what is to be answered, and the rest, of which more is to come.
+
+        Raises Unprocessed and ConnectionResetError.
+        """
+        whole, rest = frames(data)
+        answer = b""
+        for kind, flags, stream, payload in whole:
+            if kind in (SETTINGS, PING) and not flags & ACK:
+                answer += frame(kind, ACK, 0, payload if kind == PING else b"")
+            elif kind == GOAWAY:
+                self.leaving = True
+                if int.from_bytes(payload[:4], "big") < self.stream:
+                    raise Unprocessed
+            elif kind == RST_STREAM and stream == self.stream and not self.ended:
+                code = int.from_bytes(payload, "big")
+                if code == REFUSED_STREAM:
+                    raise Unprocessed
+                raise ConnectionResetError(f"the stream was reset with {code}")
+            elif kind == HEADERS and stream == self.stream:
+                # 200 stands in HPACK's table, perhaps behind a change of the table's size.
+                self.status = 200 if payload.lstrip(b"\x20").startswith(b"\x88") else -1
+            elif kind == DATA and stream == self.stream:
+                self.body += payload
+                if payload:
+                    answer += frame(WINDOW_UPDATE, 0, 0, len(payload).to_bytes(4, "big"))
+            if kind in (HEADERS, DATA) and stream == self.stream and flags & END_STREAM:
+                self.ended = True
+        return answer, rest
 
 
 class Client:
@@ -118,6 +229,10 @@ class Client:
         self.awaited = {kind for kind in ("new", "kept", "slow") if getattr(load, kind)}
         self.stopping = False
         self.loop = asyncio.get_running_loop()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.context.check_hostname = False
+        self.context.verify_mode = ssl.CERT_NONE
+        self.context.set_alpn_protocols(["h2"] if load.protocol == "h2" else ["http/1.1"])
 
     # ----- one request -----
 
@@ -155,22 +270,77 @@ class Client:
                 await asyncio.sleep(0.005)
         raise TimeoutError("the queue stayed full")
 
+    async def secure(self, connection: Connection) -> None:
+        """The TLS handshake. Whose certificate it is does not matter here.
+
+        Raises OSError.
+        """
+        tls = self.context.wrap_bio(connection.incoming, connection.outgoing)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await self.fill(connection)
+        connection.tls = tls
+        await self.send(connection, b"")
+
+    async def fill(self, connection: Connection) -> None:
+        await self.loop.sock_sendall(connection.sock, connection.outgoing.read())
+        if data := await self.loop.sock_recv(connection.sock, 65536):
+            connection.incoming.write(data)
+        else:
+            connection.incoming.write_eof()
+
+    async def send(self, connection: Connection, data: bytes) -> None:
+        if connection.tls:
+            if data:
+                connection.tls.write(data)
+            data = connection.outgoing.read()
+        await self.loop.sock_sendall(connection.sock, data)
+
+    async def receive(self, connection: Connection) -> bytes:
+        """What has come, at least a byte.
+
+        Raises OSError, also at the end.
+        """
+        while connection.tls:
+            try:
+                if more := connection.tls.read(65536):
+                    return more
+                raise ConnectionResetError("end of TLS")
+            except ssl.SSLWantReadError:
+                await self.fill(connection)
+        if more := await self.loop.sock_recv(connection.sock, 65536):
+            return more
+        raise ConnectionResetError("end of file")
+
     async def exchange(self, connection: Connection, target: str, expected: bytes, last: bool) -> bool:
         """Sends one request and reads its answer; whether the connection can be used again.
 
-        Raises Failed.
+        Raises Failed and Unprocessed.
         """
+        http2 = connection.http2 if self.load.protocol == "h2" else None
         request = f"GET {target} HTTP/1.1\r\nHost: chaos\r\n{'Connection: close' if last else 'Accept: */*'}\r\n\r\n"
         timer = self.loop.call_later(connection.timeout, connection.expire)
         sent = time.monotonic()
         answer = b""
         try:
-            await self.loop.sock_sendall(connection.sock, request.encode())
-            while (whole := parse(answer)) is None:
-                more = await self.loop.sock_recv(connection.sock, 65536)
-                if not more:
-                    raise ConnectionResetError("end of file")
-                answer += more
+            if self.load.protocol and not connection.tls:
+                await self.secure(connection)
+            if http2:
+                await self.send(connection, http2.request(target))
+                came, connection.held = connection.held, b""
+                while not http2.ended:
+                    reply, came = http2.take(came + await self.receive(connection))
+                    answer = b"its head" if http2.status else b""
+                    await self.send(connection, reply)
+                connection.held = came
+                whole = http2.status, http2.leaving, http2.body
+            else:
+                await self.send(connection, request.encode())
+                while (whole := parse(answer)) is None:
+                    answer += await self.receive(connection)
         except OSError as error:
             if connection.overdue:
                 raise Failed("timeout", f"{len(answer)} bytes of an answer") from error
@@ -206,8 +376,15 @@ class Client:
         began = time.monotonic()
         connection = kept
         try:
-            connection = connection or await self.connect()
-            usable = await self.exchange(connection, target, expected, last=not keep)
+            while True:
+                connection = connection or await self.connect()
+                try:
+                    usable = await self.exchange(connection, target, expected, last=not keep)
+                    break
+                except Unprocessed:
+                    before.closed_idle += 1
+                    connection.close()
+                    connection = None
         except Failed as failure:
             what, why = failure.args
             window = before if what == "timeout" else self.windows[-1]

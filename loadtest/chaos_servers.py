@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -67,6 +68,8 @@ class Mode:
     load: dict = dataclasses.field(default_factory=dict)
     workers: int = WORKERS
     note: str = ""
+    # Nothing, tls or h2, as the client has it.
+    protocol: str = ""
 
     @property
     def title(self) -> str:
@@ -187,7 +190,13 @@ class Server:
             connection.settimeout(5)
             connection.connect(self.path)
             return connection
-        return socket.create_connection(("127.0.0.1", self.port), 5)
+        connection = socket.create_connection(("127.0.0.1", self.port), 5)
+        if not self.mode.protocol:
+            return connection
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context.wrap_socket(connection)
 
     def stop(self, mine: set[int]) -> None:
         """TERM, then KILL for all that this process has started but for `mine`."""
@@ -456,6 +465,8 @@ class Rgun(Arbiter):
     def command(self) -> list[str]:
         program = self.program()
         bind = f"unix:{self.path}" if self.path else f"127.0.0.1:{self.port}"
+        if self.mode.protocol:
+            bind = f"https://{bind}?cert={self.certificate}&key={self.certificate}"
         self.configuration.write_text("keepalive = 75\n")
         return [
             str(program), "-c", str(self.configuration), "-w", str(self.mode.workers), "-b", bind, "-p", str(self.pidfile),
@@ -463,6 +474,21 @@ class Rgun(Arbiter):
             "--worker-tmp-dir", str(self.temporary), *self.options,
             *(["chaos_app:app"] if self.mode.app else []),
         ]  # fmt: skip
+
+    @property
+    def certificate(self) -> pathlib.Path:
+        """A file with a certificate and its key."""
+        path = self.directory / "certificate.pem"
+        if not path.exists():
+            key, certificate = path.with_suffix(".key"), path.with_suffix(".crt")
+            subprocess.run(
+                [
+                    "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+                    "-subj", "/CN=chaos", "-keyout", str(key), "-out", str(certificate),
+                ], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True,
+            )  # fmt: skip
+            path.write_bytes(certificate.read_bytes() + key.read_bytes())
+        return path
 
     def program(self) -> pathlib.Path:
         binary = pathlib.Path(os.environ.get("RGUN_CHAOS_BINARY", peers.RGUN))
@@ -721,10 +747,18 @@ def _ours() -> list[Mode]:
         ("gthread", ("-k", "gthread", "--max-threads", "16"), "chaos_wsgi", {}, WORKERS),
         ("asgi", ("-k", "asgi"), "chaos_asgi", {}, WORKERS),
     )
-    return [
+    http1 = [
         Mode("rgun-async", f"{kind} {way}", Rgun, (*options, *more), app, unix, load, workers)
         for kind, options, app, load, workers in kinds
         for way, more, unix in ways
+    ]
+    both = ("--http-protocols", "h2,h1")
+    return [
+        *http1,
+        Mode("rgun-async", "axum tls", Rgun, both, "", protocol="tls"),
+        Mode("rgun-async", "gevent tls", Rgun, (*both, "-k", "gevent"), protocol="tls"),
+        Mode("rgun-async", "axum h2", Rgun, both, "", protocol="h2"),
+        Mode("rgun-async", "asgi h2", Rgun, (*both, "-k", "asgi"), "chaos_asgi", protocol="h2"),
     ]
 
 

@@ -1,7 +1,10 @@
 """TCP services in Python: connections handed to asyncio's streams, or to functions that take gevent's sockets."""
 
+import fcntl
 import inspect
 import socket
+import sys
+import termios
 import traceback
 
 # A drain waits so many seconds for what is on its way, and then ends the input of those that wait for more.
@@ -36,6 +39,18 @@ class Connections:
 
 def is_coroutine_function(handle):
     return inspect.iscoroutinefunction(handle) or inspect.iscoroutinefunction(getattr(handle, "__call__", None))
+
+
+def sent_on(sock):
+    """How many bytes the kernel was given to send, by tcp(7)'s TCP_INFO and what is queued still; 0 where nobody counts them."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
+        queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        # It is a unix socket, or closed by the app.
+        return 0
+    # tcpi_bytes_acked; an old kernel has none.
+    return int.from_bytes(info[120:128], sys.byteorder) + int.from_bytes(queued, sys.byteorder)
 
 
 def end_input(sock):
@@ -80,7 +95,17 @@ class Streams(Connections):
                     return self.told
                 return super().get_extra_info(name, default)
 
+        class Protocol(asyncio.StreamReaderProtocol):
+            sock = None
+            sent = 0
+
+            def connection_lost(self, exc):
+                # All that was written is with the kernel, and the socket is not closed yet.
+                self.sent = sent_on(self.sock)
+                super().connection_lost(exc)
+
         self.writer = Writer
+        self.protocol = Protocol
 
     @staticmethod
     def misfit(handle):
@@ -109,10 +134,11 @@ class Streams(Connections):
 
     async def serve(self, handle, sock, peer, done):
         error = None
+        reader = self.asyncio.StreamReader(loop=self.loop)
+        protocol = self.protocol(reader, loop=self.loop)
+        protocol.sock = sock
         try:
             sock.setblocking(False)
-            reader = self.asyncio.StreamReader(loop=self.loop)
-            protocol = self.asyncio.StreamReaderProtocol(reader, loop=self.loop)
             transport, _ = await self.loop.connect_accepted_socket(lambda: protocol, sock)
             writer = self.writer(transport, protocol, reader, self.loop)
             writer.peer = peer
@@ -131,7 +157,7 @@ class Streams(Connections):
             error = traceback.format_exc()
         finally:
             self.open.discard(sock)
-            done(error)
+            done(error, protocol.sent)
 
 
 class Sockets(Connections):
@@ -168,5 +194,6 @@ class Sockets(Connections):
                 error = traceback.format_exc()
         finally:
             self.open.discard(sock)
+            sent = sent_on(sock)
             sock.close()
-            done(error)
+            done(error, sent)

@@ -47,6 +47,10 @@ pub(crate) trait Raw: fmt::Debug {
     /// Gives the socket itself away; the connection counts until it is let go.
     #[cfg(feature = "python")]
     fn detach(&self) -> io::Result<OwnedFd>;
+
+    /// So many bytes were sent on the socket that was given away.
+    #[cfg(feature = "python")]
+    fn count(&self, sent: u64);
 }
 
 impl Stream {
@@ -58,6 +62,14 @@ impl Stream {
     #[cfg(feature = "python")]
     pub(crate) fn detach(&self) -> io::Result<OwnedFd> {
         self.raw()?.detach()
+    }
+
+    /// Who has the socket has sent so many bytes on it.
+    #[cfg(feature = "python")]
+    pub(crate) fn count(&self, sent: u64) {
+        if let Ok(raw) = self.raw() {
+            raw.count(sent);
+        }
     }
 
     fn raw(&self) -> io::Result<&Rc<dyn Raw>> {

@@ -305,4 +305,11 @@ impl Raw for Held {
         let socket = self.socket.take();
         socket.ok_or(io::ErrorKind::NotConnected)?.into_fd()
     }
+
+    #[cfg(feature = "python")]
+    fn count(&self, sent: u64) {
+        if let Some(record) = &mut *self.record.borrow_mut() {
+            record.sent(usize::try_from(sent).unwrap_or(usize::MAX));
+        }
+    }
 }

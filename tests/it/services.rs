@@ -161,7 +161,7 @@ fn python(args: &[&str], app: &str, echo: &str, broken: &str) {
         .bind(format!("tcp://127.0.0.1:0=services:{echo}"))
         .bind(format!("tcp://127.0.0.1:0=services:{broken}"))
         .bind(format!("tcp://127.0.0.1:0=services:{echo}?proxy=v1"))
-        .args(["--access-logfile", "-"])
+        .args(["--access-logfile", "-", "--access-logformat", "%(r)s %(b)s"])
         .start();
     let worker = server.wait_for_workers(1)[0];
     let addresses = server.addresses();
@@ -185,7 +185,14 @@ fn python(args: &[&str], app: &str, echo: &str, broken: &str) {
     // HTTP is served beside them.
     assert_eq!(server.get("/hello").response().status(), 200);
     drop(proxied);
-    server.wait_for_output(&format!("\"TCP /services:{echo}\""), 1);
+    let bytes = format!("{worker} 192.0.2.7 x\n").len();
+    // The blocking one says goodbye to whoever leaves.
+    let bytes = if echo == "echo" {
+        bytes
+    } else {
+        bytes + "goodbye\n".len()
+    };
+    server.wait_for_output(&format!("TCP /services:{echo} {bytes}"), 1);
     server.signal(Signal::SIGTERM);
     // What is on its way when the drain begins is answered; then the input ends.
     let rest = String::from_utf8(client.until_end()).expect("it is text");

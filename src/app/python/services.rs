@@ -180,13 +180,15 @@ impl StreamApp for Service {
             let state = begun?;
             let told = poll_fn(|cx| {
                 let mut state = state.borrow_mut();
-                if let State::Ended(told) = &mut *state {
-                    return Poll::Ready(told.take());
+                if let State::Ended(told, sent) = &mut *state {
+                    return Poll::Ready((told.take(), *sent));
                 }
                 *state = State::Awaited(cx.waker().clone());
                 Poll::Pending
             })
             .await;
+            let (told, sent) = told;
+            stream.count(sent);
             drop(stream);
             match told {
                 Some(traceback) => Err(format!("\n{}", traceback.trim_end()).into()),
@@ -201,11 +203,11 @@ enum State {
     #[default]
     Running,
     Awaited(Waker),
-    /// With a traceback, where it failed.
-    Ended(Option<String>),
+    /// With a traceback, where it failed, and how many bytes were sent.
+    Ended(Option<String>, u64),
 }
 
-/// Called at the end of a connection, with the traceback if there is one.
+/// Called at the end of a connection, with the traceback if there is one, and how many bytes were sent.
 #[pyclass(frozen, unsendable, module = "rgun_async._native")]
 struct Done {
     state: Rc<RefCell<State>>,
@@ -214,10 +216,10 @@ struct Done {
 
 #[pymethods]
 impl Done {
-    #[pyo3(signature = (error))]
-    fn __call__(&self, py: Python<'_>, error: Option<String>) {
+    #[pyo3(signature = (error, sent))]
+    fn __call__(&self, py: Python<'_>, error: Option<String>, sent: u64) {
         // Nothing is borrowed while Python code can run.
-        let before = self.state.replace(State::Ended(error));
+        let before = self.state.replace(State::Ended(error, sent));
         if let State::Awaited(waker) = before {
             (self.wake)(py, waker);
         }

@@ -55,8 +55,27 @@ impl Pki {
         serial
     }
 
+    /// The same with a certificate whose time is over.
+    pub(crate) fn issue_expired(&self, file: &str, names: &[&str]) -> String {
+        let over = |parameters: &mut CertificateParams| {
+            parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        };
+        let (chain, key, serial) = self.sign_with(names, over);
+        fs::write(self.path(&format!("{file}.pem")), chain).expect("a file");
+        fs::write(self.path(&format!("{file}.key")), key).expect("a file");
+        serial
+    }
+
     /// A chain and a key, and the certificate's serial number.
     pub(crate) fn sign(&self, names: &[&str]) -> (String, String, String) {
+        self.sign_with(names, |_| {})
+    }
+
+    fn sign_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String, String) {
         let all: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut parameters = CertificateParams::new(all).expect("names");
         let name = &mut parameters.distinguished_name;
@@ -64,6 +83,7 @@ impl Pki {
         name.push(DnType::OrganizationName, "Tests");
         let serial = 0x1000_0000 + u64::from(rand());
         parameters.serial_number = Some(serial.into());
+        change(&mut parameters);
         let key = KeyPair::generate().expect("a key");
         let certificate = parameters.signed_by(&key, &self.authority).expect("signed");
         let chain = format!("{}{}", certificate.pem(), self.authority.pem());

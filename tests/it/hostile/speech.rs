@@ -149,6 +149,24 @@ impl Speech {
         }
     }
 
+    /// Asks, and hears the status of the answer.
+    pub(super) fn status(self, wire: &mut Wire) -> io::Result<u16> {
+        wire.write_all(&self.request())?;
+        if self == Self::Http2 {
+            loop {
+                let frame = next(wire)?;
+                if frame.kind == HEADERS {
+                    return Ok(frame.status());
+                }
+            }
+        }
+        let mut head = [0; 12];
+        wire.read_exact(&mut head)?;
+        let status = std::str::from_utf8(&head[9..]).ok();
+        let status = status.and_then(|text| text.parse().ok());
+        status.ok_or_else(|| io::Error::other(head.escape_ascii().to_string()))
+    }
+
     /// Asks, and hears the right answer.
     pub(super) fn ask(self, wire: &mut Wire) -> io::Result<()> {
         wire.write_all(&self.request())?;
@@ -188,21 +206,26 @@ fn hear(wire: &mut Wire, answer: &[u8]) -> io::Result<()> {
     expect(line == answer, &line)
 }
 
+/// The next frame of HTTP/2.
+fn next(wire: &mut Wire) -> io::Result<Frame> {
+    let mut head = [0; 9];
+    wire.read_exact(&mut head)?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(length).expect("it is short")];
+    wire.read_exact(&mut payload)?;
+    Ok(Frame {
+        kind: head[3],
+        flags: head[4],
+        stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+        payload,
+    })
+}
+
 /// The answer on stream 1.
 fn hear_http2(wire: &mut Wire) -> io::Result<()> {
     let mut body = Vec::new();
     loop {
-        let mut head = [0; 9];
-        wire.read_exact(&mut head)?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).expect("it is short")];
-        wire.read_exact(&mut payload)?;
-        let frame = Frame {
-            kind: head[3],
-            flags: head[4],
-            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
-            payload,
-        };
+        let frame = next(wire)?;
         match frame.kind {
             HEADERS => expect(frame.status() == 200, &frame.payload)?,
             DATA => body.extend_from_slice(&frame.payload),

@@ -158,3 +158,151 @@ fn an_upgrade_reads_the_files_anew_and_a_socket_that_is_handed_on_keeps_its_tls(
         assert_eq!(shown(&peer), second.as_str());
     }
 }
+
+type Spoil = fn(&Pki);
+
+/// Each bad state of the files, how it comes to be, and what is said of it.
+const BAD: [(&str, Spoil, &str); 6] = [
+    (
+        "garbage for a certificate",
+        |pki| fs::write(pki.path("a.pem"), "garbage").unwrap(),
+        "a.pem\": there is no certificate in it",
+    ),
+    (
+        "an empty certificate",
+        |pki| fs::write(pki.path("a.pem"), "").unwrap(),
+        "a.pem\": there is no certificate in it",
+    ),
+    (
+        "garbage for a key",
+        |pki| fs::write(pki.path("a.key"), "garbage").unwrap(),
+        "a.key\": there is no private key in it",
+    ),
+    (
+        "a key of another certificate",
+        |pki| fs::write(pki.path("a.key"), pki.sign(&[NAME]).1).unwrap(),
+        "a.key\": it does not belong to",
+    ),
+    (
+        "no certificate",
+        |pki| fs::remove_file(pki.path("a.pem")).unwrap(),
+        "a.pem\": No such file",
+    ),
+    (
+        "no key",
+        |pki| fs::remove_file(pki.path("a.key")).unwrap(),
+        "a.key\": No such file",
+    ),
+];
+
+#[test]
+fn whatever_is_wrong_with_new_files_a_reload_changes_nothing_and_says_which() {
+    let rgun = Rgun::app("builtin:hello").args(["--tls-watch", "off", "--keep-alive", "600"]);
+    let (server, pki) = https(rgun.workers(2), "");
+    let peer = Peer::new(&pki, server.port());
+    let first = shown(&peer);
+    peer.connect(1, NAME);
+    peer.get(1, "/");
+    let workers = server.worker_pids();
+    for (number, (what, spoil, said)) in BAD.into_iter().enumerate() {
+        let kept = ["a.pem", "a.key"].map(|file| fs::read(pki.path(file)).unwrap());
+        spoil(&pki);
+        server.signal(Signal::SIGHUP);
+        let lines = server.wait_for_lines("Reload failed, nothing has changed: ", number + 1);
+        assert!(lines[number].contains(said), "{what}: {}", lines[number]);
+        assert_eq!(shown(&peer), first, "{what}");
+        peer.get(1, "/");
+        for (file, bytes) in ["a.pem", "a.key"].into_iter().zip(kept) {
+            fs::write(pki.path(file), bytes).unwrap();
+        }
+    }
+    assert_eq!(server.worker_pids(), workers);
+    // What is good again is taken, by others, and the connection from before is theirs who began it until it ends.
+    let second = pki.issue("a", &[NAME]);
+    server.signal(Signal::SIGHUP);
+    server.wait_ready(4);
+    until("the new one is shown", patience(), || {
+        shown(&peer) == second.as_str()
+    });
+}
+
+#[test]
+fn whatever_is_wrong_with_new_files_the_watch_changes_nothing_and_says_which() {
+    let rgun = Rgun::app("builtin:hello").args(["--keep-alive", "600"]);
+    let (server, pki) = https(rgun.workers(2), "");
+    let peer = Peer::new(&pki, server.port());
+    let first = shown(&peer);
+    peer.connect(1, NAME);
+    peer.get(1, "/");
+    let workers = server.worker_pids();
+    let kept = ["a.pem", "a.key"].map(|file| fs::read(pki.path(file)).unwrap());
+    for (what, spoil, said) in BAD {
+        let before = server.count_lines(said);
+        spoil(&pki);
+        until(&format!("it is said: {what}"), patience(), || {
+            server.count_lines(said) > before
+        });
+        assert_eq!(shown(&peer), first, "{what}");
+        peer.get(1, "/");
+        for (file, bytes) in ["a.pem", "a.key"].into_iter().zip(&kept) {
+            fs::write(pki.path(file), bytes).unwrap();
+        }
+    }
+    assert_eq!(server.worker_pids(), workers);
+}
+
+#[test]
+fn an_expired_certificate_is_taken_and_warned_of() {
+    let rgun = Rgun::app("builtin:hello").args(["--tls-watch", "off"]);
+    let (server, pki) = https(rgun, "");
+    let peer = Peer::new(&pki, server.port());
+    pki.issue_expired("a", &[NAME]);
+    server.signal(Signal::SIGHUP);
+    let line = server.wait_for_line("expired on 2020-01-01");
+    assert!(
+        line.contains("[WARNING]") && line.contains("a.pem\": "),
+        "{line}"
+    );
+    server.wait_ready(2);
+    let mut answer = Value::Null;
+    until("clients see that it has expired", patience(), || {
+        answer = peer.ask(serde_json::json!({"do": "connect", "id": 1, "name": NAME}));
+        answer.get("error").is_some()
+    });
+    assert!(answer["error"].to_string().contains("expired"), "{answer}");
+}
+
+#[test]
+fn a_new_master_that_cannot_read_its_files_ends_and_the_old_one_goes_on() {
+    let rgun = Rgun::app("builtin:hello").args(["--tls-watch", "off", "--keep-alive", "600"]);
+    let (server, pki) = https(rgun.workers(2), "");
+    let peer = Peer::new(&pki, server.port());
+    let first = shown(&peer);
+    peer.connect(1, NAME);
+    peer.get(1, "/");
+    let workers = server.worker_pids();
+    let kept = fs::read(pki.path("a.pem")).unwrap();
+    for (number, (spoil, said)) in [(BAD[0].1, BAD[0].2), (BAD[4].1, BAD[4].2)]
+        .into_iter()
+        .enumerate()
+    {
+        spoil(&pki);
+        server.signal(Signal::SIGUSR2);
+        let lines = server.wait_for_lines("ended before it was ready", number + 1);
+        assert!(
+            lines[number].contains("it exited with code 1"),
+            "{}",
+            lines[number]
+        );
+        server.wait_for_line(said);
+        assert_eq!(shown(&peer), first);
+        peer.get(1, "/");
+        assert_eq!(server.worker_pids(), workers);
+        fs::write(pki.path("a.pem"), &kept).unwrap();
+    }
+    server.signal(Signal::SIGUSR2);
+    server.wait_ready(4);
+    server.signal(Signal::SIGTERM);
+    server.assert_exits(0).within(patience());
+    assert_eq!(shown(&peer), first);
+}
