@@ -51,13 +51,11 @@ async def frames(reader, writer):
 
 def lines_blocking(socket, address):
     """The same as `lines`."""
-    with socket.makefile("rw", newline="\n", errors="replace") as file:
+    # For reading alone: a text file that is written to forgets what it has read ahead.
+    with socket.makefile("r", newline="\n", errors="replace") as file:
         while line := file.readline(LONGEST):
-            if line.split() == ["who"]:
-                file.write(f"{address[0]}:{address[1]}\n")
-            else:
-                file.write(answer(line) + "\n")
-            file.flush()
+            said = f"{address[0]}:{address[1]}" if line.split() == ["who"] else answer(line)
+            socket.sendall(said.encode() + b"\n")
 
 
 def frames_blocking(socket, address):

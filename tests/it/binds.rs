@@ -151,7 +151,7 @@ fn a_bind_that_cannot_be_served_is_refused_at_the_start() {
             "has a cert without its key",
         ),
         ("tcp://127.0.0.1:0=nothing", "there is no such service"),
-        ("htps://127.0.0.1:0", "did you mean http?"),
+        ("htps://127.0.0.1:0", "did you mean https?"),
         ("http:8000", "a scheme is written http://HOST:PORT"),
     ] {
         let server = Rgun::app("builtin:hello").bind(bind).spawn();

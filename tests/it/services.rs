@@ -265,7 +265,7 @@ fn a_python_service_that_cannot_be_served_is_refused_at_the_start_and_by_the_che
             "(for the service sevices:echo)",
         ),
     ] {
-        for check in [&[][..], &["--check-config"]] {
+        for (check, code) in [(&[][..], code), (&["--check-config"], 1)] {
             let server = Rgun::app(app)
                 .args(args)
                 .args(check)

@@ -193,7 +193,7 @@ fn a_mistake_says_what_is_meant() {
         ("tcp://:1=", "\"\" is no service's name"),
         (
             "htps://:1",
-            "\"htps\" is no scheme; there are http, https, uwsgi, tcp; did you mean http?",
+            "\"htps\" is no scheme; there are http, https, uwsgi, tcp; did you mean https?",
         ),
         (
             "udp://:1",
