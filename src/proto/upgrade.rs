@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
 use http::{HeaderValue, Uri, request};
 use hyper::rt::ReadBufCursor;
 
@@ -15,22 +14,14 @@ use super::access::Record;
 use super::http2::Seed;
 use super::io::Wire;
 
-/// Gives a head memory of its own, as large as it is. It lies in the library's buffer for reading, of 8 KiB at the least: whoever
-/// keeps one field for as long as the connection lasts, as the access log and apps do, keeps that as well.
+/// Gives each part of a head memory of its own. They lie in the library's buffer for reading, of 8 KiB at the least: whoever keeps
+/// one field for as long as the connection lasts, as the access log and apps do, keeps that as well.
 pub(super) fn own(parts: &mut request::Parts) {
-    let target = parts.uri.to_string();
-    let values = parts.headers.values().map(HeaderValue::len);
-    let mut head = BytesMut::with_capacity(target.len() + values.sum::<usize>());
-    head.extend_from_slice(target.as_bytes());
-    for value in parts.headers.values() {
-        head.extend_from_slice(value.as_bytes());
-    }
-    let mut head = head.freeze();
-    if let Ok(uri) = Uri::from_maybe_shared(head.split_to(target.len())) {
+    if let Ok(uri) = Uri::try_from(parts.uri.to_string()) {
         parts.uri = uri;
     }
     for value in parts.headers.values_mut() {
-        if let Ok(copy) = HeaderValue::from_maybe_shared(head.split_to(value.len())) {
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
             *value = copy;
         }
     }
@@ -56,8 +47,8 @@ pub(super) struct Upgrade {
     stage: Cell<Stage>,
     /// Of the request that asked for it.
     record: RefCell<Option<Box<Record>>>,
-    /// It becomes HTTP/2.
-    seed: RefCell<Option<Seed>>,
+    /// It becomes HTTP/2. Apart, as few do.
+    seed: RefCell<Option<Box<Seed>>>,
 }
 
 impl Upgrade {
@@ -75,7 +66,7 @@ impl Upgrade {
 
     /// The connection is about to become HTTP/2.
     pub(super) fn sow(&self, seed: Seed) {
-        *self.seed.borrow_mut() = Some(seed);
+        *self.seed.borrow_mut() = Some(Box::new(seed));
     }
 
     /// What the library writes now is the answer's head, which it must not keep when it hands the stream over.
@@ -119,7 +110,7 @@ impl Wire {
         let mut inlet = self.inlet.borrow_mut();
         let first = inlet.rest().to_vec();
         inlet.consume(first.len());
-        Some((seed, first))
+        Some((*seed, first))
     }
 
     /// The app has let go of the stream.
