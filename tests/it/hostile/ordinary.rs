@@ -97,8 +97,8 @@ fn requests_of_each_protocol_count_for_max_requests() {
         // With one request for each, a worker that came in between may have answered some.
         let before = workers.len();
         until("the worker is replaced", patience(), || {
-            let served = Wire::open(door).and_then(|mut wire| door.speech.ask(&mut wire));
-            if let Err(error) = served {
+            let answered = Wire::open(door).and_then(|mut wire| door.speech.ask(&mut wire));
+            if let Err(error) = answered {
                 // A WebSocket that meets a worker about to leave is told to come again (1012).
                 let told = error.to_string();
                 let again = door.speech == Speech::WebSocket && told.contains(r"\\x03\\xf4");
