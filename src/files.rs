@@ -2,4 +2,6 @@
 
 #[cfg(feature = "static")]
 pub(crate) use crate::os::below::{Links, Patience, open_below, open_directory};
-pub(crate) use crate::os::file::{read_cached, send};
+#[cfg(feature = "static")]
+pub(crate) use crate::os::file::Standing;
+pub(crate) use crate::os::file::{append_cached, read_cached, send};

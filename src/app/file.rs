@@ -18,7 +18,7 @@ use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::error::AnyError;
-use crate::files::read_cached;
+use crate::files::append_cached;
 
 /// What is read from a file at once.
 const BLOCK: u64 = 128 * 1024;
@@ -157,17 +157,14 @@ impl FileReader {
         }
         let read = match &mut self.fetching {
             None => {
-                let mut block = BytesMut::zeroed(wanted);
-                match read_cached(&self.range.file, &mut block, self.range.next) {
+                let mut block = Vec::new();
+                match append_cached(&self.range.file, &mut block, wanted, self.range.next) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         let fetching = self.fetching.insert(self.range.fetch(wanted));
                         ready!(Pin::new(fetching).poll(cx))
                             .unwrap_or_else(|error| Err(error.into()))
                     }
-                    read => read.map(|got| {
-                        block.truncate(got);
-                        block.freeze()
-                    }),
+                    read => read.map(|_| Bytes::from(block)),
                 }
             }
             Some(fetching) => {
@@ -198,6 +195,14 @@ impl FileBody {
     )]
     pub(crate) fn new(range: FileRange) -> Self {
         Self(Some(FileReader::from(range)))
+    }
+
+    /// The bytes that it is, where nobody is reading them yet.
+    pub(crate) fn unread(&self) -> Option<&FileRange> {
+        self.0
+            .as_ref()
+            .filter(|reader| reader.fetching.is_none())
+            .map(FileReader::range)
     }
 
     /// The bytes that it is.

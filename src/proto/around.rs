@@ -1,11 +1,8 @@
 //! What the server does around an app, where it is told to: static files before the app is asked, files that the app
 //! names in its answer, compression of what it answers.
 
-use std::future::Future;
-use std::pin::Pin;
-
 #[cfg(feature = "static")]
-use std::sync::Arc;
+use std::rc::Rc;
 
 use http::header::{
     ACCEPT_ENCODING, HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
@@ -15,13 +12,10 @@ use http::{Method, Response, request};
 
 #[cfg(feature = "compression")]
 use super::compress::Compression;
-use crate::app::FileBody;
+use super::opening::Opening;
 #[cfg(feature = "static")]
 use crate::app::files::{Mounts, SendRoot};
 use crate::config::Config;
-
-/// A file to come.
-pub(super) type Opening = Pin<Box<dyn Future<Output = Response<FileBody>>>>;
 
 /// What is done.
 #[derive(Debug)]
@@ -29,7 +23,7 @@ pub(crate) struct Around {
     #[cfg(feature = "static")]
     mounts: Option<Mounts>,
     #[cfg(feature = "static")]
-    sendfile: Option<Arc<SendRoot>>,
+    sendfile: Option<Rc<SendRoot>>,
     #[cfg(feature = "compression")]
     pub(super) compression: Option<Compression>,
 }
@@ -39,7 +33,7 @@ impl Around {
     pub(super) fn of(config: &Config) -> Option<Box<Self>> {
         let mut asked = false;
         #[cfg(feature = "static")]
-        let (mounts, sendfile) = (Mounts::of(config), SendRoot::of(config).map(Arc::new));
+        let (mounts, sendfile) = (Mounts::of(config), SendRoot::of(config).map(Rc::new));
         #[cfg(feature = "static")]
         {
             asked |= mounts.is_some() || sendfile.is_some();
@@ -71,9 +65,12 @@ impl Around {
             .as_ref()
             .and_then(|mounts| mounts.find(parts.uri.path()))
         {
+            if let Some(answer) = mount.answer(parts) {
+                return Some(Opening::Now(Some(answer)));
+            }
             let (taken, ()) = http::Request::new(()).into_parts();
             let parts = std::mem::replace(parts, taken);
-            return Some(Box::pin(Arc::clone(mount).serve(parts)));
+            return Some(Opening::Later(Box::pin(Rc::clone(mount).serve(parts))));
         }
         let _ = parts;
         None
@@ -92,9 +89,11 @@ impl Around {
             let (mut parts, ()) = Response::new(()).into_parts();
             parts.status = response.status();
             parts.headers = std::mem::take(response.headers_mut());
-            let root = Arc::clone(root);
+            let root = Rc::clone(root);
             let (method, headers) = (asked.method.clone(), asked.headers.clone());
-            return Some(Box::pin(root.send(path, method, headers, parts)));
+            return Some(Opening::Later(Box::pin(
+                root.send(path, method, headers, parts),
+            )));
         }
         let _ = (asked, response);
         None

@@ -1,15 +1,9 @@
 //! What the server does around an app where it was built without static files and without compression: nothing.
 
-use std::future::Future;
-use std::pin::Pin;
-
 use http::{Response, request};
 
-use crate::app::FileBody;
+use super::opening::Opening;
 use crate::config::Config;
-
-/// A file to come: never.
-pub(super) type Opening = Pin<Box<dyn Future<Output = Response<FileBody>>>>;
 
 /// What is done: there is no value of it.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use super::guard::Refusal;
 use super::http::Shared;
 use super::io::Wire;
 use super::sending::{Failed, Sending};
+use crate::app::FileRange;
 
 /// What an answer is carried by.
 pub(crate) trait Carrier: 'static {
@@ -35,6 +36,9 @@ pub(crate) trait Carrier: 'static {
 
     /// Whether the kernel can send files on it.
     fn takes_files(&self) -> bool;
+
+    /// Takes a small file that is in memory, to be sent behind the head; false where that cannot be.
+    fn attach(&self, range: &FileRange) -> bool;
 
     /// Sends a file, once the head before it has been taken.
     fn poll_send_file(
@@ -87,6 +91,11 @@ impl Carrier for Wire {
     #[inline]
     fn takes_files(&self) -> bool {
         self.takes_files()
+    }
+
+    #[inline]
+    fn attach(&self, range: &FileRange) -> bool {
+        self.attach(range)
     }
 
     fn poll_send_file(

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 
 #[cfg(feature = "compression")]
 use super::compress::{Announced, poll_compressed};
-use crate::app::FileBody;
+use crate::app::{FileBody, FileRange};
 use crate::error::AnyError;
 
 pin_project! {
@@ -94,6 +94,20 @@ where
             ComingProjection::Compressed { body } => poll_compressed(body.as_mut(), cx),
             #[cfg(not(feature = "compression"))]
             ComingProjection::Compressed { body } => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    /// The file that it is, where nobody is reading it yet.
+    #[inline]
+    pub(super) fn file(&self) -> Option<&FileRange> {
+        match self {
+            Self::Plain {
+                body: Source::File { body },
+            } => body.unread(),
+            Self::Plain {
+                body: Source::App { .. },
+            }
+            | Self::Compressed { .. } => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! HTTP/1 by hyper: what all connections of a worker share, and the task that serves one.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     enough: u64,
     recycle: Notify,
     pub(crate) late: Late,
+    /// Where small files are read; nobody's while one is on its way.
+    pub(super) spare: RefCell<Vec<u8>>,
 }
 
 impl Shared {
@@ -213,6 +215,7 @@ impl<A: App> HttpService<A> {
             enough,
             recycle: Notify::new(),
             late: Late::default(),
+            spare: RefCell::default(),
         };
         Rc::new(Self {
             app,

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::ReadBuf;
 
+use super::attached::Attached;
 use super::connections::{Entry, Phase, Verdict, Watch};
 use super::guard::{Facts, Place, Refusal};
 use super::http::Shared;
@@ -74,6 +75,7 @@ pub(crate) struct Wire {
     pub(super) stalled: Cell<bool>,
     /// A file waits until it has.
     pub(super) file_waits: Cell<bool>,
+    pub(super) attached: Attached,
     /// The peer may be believed.
     pub(crate) trusted: bool,
     /// The connection's own.
@@ -116,6 +118,7 @@ impl Wire {
             client: RefCell::default(),
             stalled: Cell::new(false),
             file_waits: Cell::new(false),
+            attached: Attached::default(),
             trusted,
             upgrade: Upgrade::default(),
             front: front.map(|front| Box::new(RefCell::new(front))),
@@ -187,6 +190,9 @@ impl Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.attached.waits() {
+            return self.poll_send_attached(cx, buf);
+        }
         let gathered = self.out.borrow().len();
         let alone = || !self.shared.late.is_served() && self.inlet.borrow().is_empty();
         if gathered == 0 && (buf.len() >= GATHER || alone()) {
@@ -278,6 +284,9 @@ impl Wire {
 
     /// Sends the gathered answers.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.attached.waits() {
+            self.detach();
+        }
         let mut out = self.out.borrow_mut();
         if out.is_empty() {
             return self.poll_flush_stream(cx);
@@ -294,10 +303,17 @@ impl Wire {
     }
 
     /// Sends what the stream has taken and the socket has not.
+    #[inline]
     fn poll_flush_stream(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.unsent.get() {
-            return Poll::Ready(Ok(()));
+        if self.unsent.get() {
+            self.poll_flush_unsent(cx)
+        } else {
+            Poll::Ready(Ok(()))
         }
+    }
+
+    #[cold]
+    fn poll_flush_unsent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut stream = self.stream.borrow_mut();
         let flushed = stream.poll_flush(cx);
         let (taken, _) = stream.taken(0);
@@ -326,6 +342,9 @@ impl Wire {
         self: &Rc<Self>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.attached.waits() {
+            self.detach();
+        }
         let unsent = self.unsent.get();
         if (self.out.borrow().is_empty() && !unsent) || self.late.get() {
             return Poll::Ready(Ok(()));
@@ -626,6 +645,11 @@ impl Read for Io {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let wire = self.wire()?;
+        if wire.attached.waits() {
+            // What the library has to say to the next request comes after the file.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if !wire.upgrade.is_http() {
             wire.poll_read_upgraded(cx, &mut buf)
         } else if let Some(front) = &wire.front {

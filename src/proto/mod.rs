@@ -18,6 +18,7 @@ mod around;
 #[cfg(not(any(feature = "static", feature = "compression")))]
 #[path = "around_none.rs"]
 mod around;
+mod attached;
 mod carrier;
 mod coming;
 #[cfg(feature = "compression")]
@@ -30,6 +31,7 @@ mod late;
 mod line;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
+mod opening;
 mod page;
 mod reply;
 mod sending;

@@ -12,12 +12,13 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::access::Record;
-use super::around::{Asked, Opening};
+use super::around::Asked;
 use super::carrier::Carrier;
 use super::coming::{Coming, Source};
 use super::connections::Peer;
 use super::guard::Refusal;
 use super::io::Wire;
+use super::opening::Opening;
 use super::page;
 use super::sending::{COPIED, Failed, Piece, Sending};
 use crate::app::{FileBody, FileRange, Forsaken};
@@ -199,10 +200,15 @@ impl<C: Carrier> Exchange<C> {
             .and_then(|fields| fields.check(response.status(), exact, self.head));
         match checked {
             Ok(fields) => {
-                let file = response.extensions_mut().remove::<FileRange>();
+                let file = if response.extensions().is_empty() {
+                    None
+                } else {
+                    response.extensions_mut().remove::<FileRange>()
+                };
                 // Taken apart once, as it is large.
-                let (parts, body) = response.into_parts();
-                self.finish(parts, Source::App { body }, &fields, exact, file)
+                let (mut parts, body) = response.into_parts();
+                let body = self.finish(&mut parts, Source::App { body }, &fields, exact, file);
+                Response::from_parts(parts, body)
             }
             Err(Fault::Interim(StatusCode::SWITCHING_PROTOCOLS)) if self.upgradable => {
                 self.switch(response.into_parts().0)
@@ -234,9 +240,10 @@ impl<C: Carrier> Exchange<C> {
             .and_then(|fields| fields.check(status, exact, self.head))
         {
             Ok(fields) => {
-                let (parts, body) = response.into_parts();
-                let file = body.range().cloned();
-                self.finish(parts, Source::File { body }, &fields, exact, file)
+                let (mut parts, body) = response.into_parts();
+                let file = body.range().filter(|file| file.left() > COPIED).cloned();
+                let body = self.finish(&mut parts, Source::File { body }, &fields, exact, file);
+                Response::from_parts(parts, body)
             }
             Err(fault) => {
                 let page = self.fail(&fault.to_string());
@@ -245,16 +252,16 @@ impl<C: Carrier> Exchange<C> {
         }
     }
 
-    /// A response that keeps to the rules; `file` is what its body is, if it is one.
+    /// The head and the body of a response that keeps to the rules; `file` is what its body is, if it is one.
     #[inline]
     fn finish<B>(
         self,
-        mut parts: response::Parts,
+        parts: &mut response::Parts,
         body: Source<B>,
         fields: &Fields,
         exact: Option<u64>,
         file: Option<FileRange>,
-    ) -> Response<Reply<B, C>>
+    ) -> Reply<B, C>
     where
         B: Body<Data = Bytes, Error = AnyError>,
     {
@@ -266,28 +273,21 @@ impl<C: Carrier> Exchange<C> {
         }
         fields.settle(&mut parts.headers, &*self.wire);
         let length = fields.length.or(exact);
-        let bodiless = bodiless(parts.status, self.head);
-        let body = if bodiless {
-            self.wire.settle(&mut parts, true);
-            Reply::new(None, Some(0), self, &parts)
-        } else if self.asked.is_some() {
-            let (coming, length) = self.encode(&mut parts, body, length);
-            self.wire.settle(&mut parts, length.is_some());
-            let sending = match coming {
-                Coming::Plain { .. } => file.and_then(|file| self.sending(file, length)),
-                Coming::Compressed { .. } => None,
-            };
-            let mut body = Reply::new(Some(coming), length, self, &parts);
-            body.sending = sending;
-            body
+        if bodiless(parts.status, self.head) {
+            self.wire.settle(parts, true);
+            return Reply::new(None, None, Some(0), self, parts);
+        }
+        let (coming, length) = if self.asked.is_some() {
+            self.encode(parts, body, length)
         } else {
-            self.wire.settle(&mut parts, length.is_some());
-            let sending = file.and_then(|file| self.sending(file, length));
-            let mut body = Reply::new(Some(Coming::Plain { body }), length, self, &parts);
-            body.sending = sending;
-            body
+            (Coming::Plain { body }, length)
         };
-        Response::from_parts(parts, body)
+        self.wire.settle(parts, length.is_some());
+        let sending = match (file, &coming) {
+            (Some(file), Coming::Plain { .. }) => self.sending(file, length),
+            (Some(_), Coming::Compressed { .. }) | (None, _) => None,
+        };
+        Reply::new(Some(coming), sending, length, self, parts)
     }
 
     /// The body as the client is to get it, and its length: compressed, where that is wanted.
@@ -344,7 +344,7 @@ impl<C: Carrier> Exchange<C> {
             record.answered(parts.status, &parts.headers);
         }
         self.wire.switch(record);
-        let body = Reply::new(None, Some(0), self, &parts);
+        let body = Reply::new(None, None, Some(0), self, &parts);
         Response::from_parts(parts, body)
     }
 
@@ -361,7 +361,7 @@ impl<C: Carrier> Exchange<C> {
         parts.headers.insert(CONTENT_LENGTH, length.into());
         self.wire.settle(&mut parts, true);
         let bytes = if self.head { Bytes::new() } else { bytes };
-        let mut body = Reply::new(None, (!self.head).then_some(length), self, &parts);
+        let mut body = Reply::new(None, None, (!self.head).then_some(length), self, &parts);
         body.rest = bytes;
         Response::from_parts(parts, body)
     }
@@ -385,7 +385,7 @@ fn bodiless(status: StatusCode, head: bool) -> bool {
 }
 
 pin_project! {
-    /// A response's body on its way to the client.
+    /// A response's body on its way to the client. The library moves it more than once: it is kept small.
     pub(crate) struct Reply<B, C = Wire>
     where
         B: Body<Data = Bytes, Error = AnyError>,
@@ -396,15 +396,15 @@ pin_project! {
         sending: Option<Box<Sending>>,
         // What is left of the app's last piece.
         rest: Bytes,
-        // Bytes that are still to come from the app, if they are known.
+        // Bytes that are still to come from the app, if their number was known at first.
         left: Option<u64>,
-        // What `left` was at first.
-        length: Option<u64>,
         // The turn of the connection in which the body had nothing more.
         parked: Option<u32>,
         // Why the response is cut, once what came before is on its way.
-        cut: Option<AnyError>,
-        exchange: Exchange<C>,
+        cut: Option<Box<AnyError>>,
+        wire: Rc<C>,
+        // For the access log.
+        record: Option<Box<Record>>,
     }
 }
 
@@ -412,24 +412,27 @@ impl<B, C> Reply<B, C>
 where
     B: Body<Data = Bytes, Error = AnyError>,
 {
+    #[inline]
     fn new(
         body: Option<Coming<B>>,
+        sending: Option<Box<Sending>>,
         length: Option<u64>,
-        mut exchange: Exchange<C>,
+        exchange: Exchange<C>,
         parts: &response::Parts,
     ) -> Self {
-        if let Some(record) = &mut exchange.record {
+        let mut record = exchange.record;
+        if let Some(record) = &mut record {
             record.answered(parts.status, &parts.headers);
         }
         Self {
             body,
-            sending: None,
+            sending,
             rest: Bytes::new(),
             left: length,
-            length,
             parked: None,
             cut: None,
-            exchange,
+            wire: exchange.wire,
+            record,
         }
     }
 }
@@ -447,7 +450,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Piece>, AnyError>>> {
         if let Some(error) = self.as_mut().project().cut.take() {
-            return Poll::Ready(Some(Err(error)));
+            return Poll::Ready(Some(Err(*error)));
         }
         if self.sending.is_some()
             && let Some(frame) = ready!(self.as_mut().poll_sending(cx))
@@ -455,28 +458,40 @@ where
             return Poll::Ready(Some(frame));
         }
         let mut this = self.project();
-        if this.exchange.wire.throttle() {
+        if this.wire.throttle() {
             return Poll::Pending;
         }
         // What came before is sent first, however often the library asks: an app that is called within this poll may
         // not come back soon.
-        if this.rest.is_empty()
-            && this.parked.is_some()
-            && *this.parked == this.exchange.wire.turn()
-        {
+        if this.rest.is_empty() && this.parked.is_some() && *this.parked == this.wire.turn() {
             return Poll::Pending;
+        }
+        if let Some(file) = this.body.as_ref().get_ref().as_ref().and_then(Coming::file)
+            && this.rest.is_empty()
+            && *this.left == Some(file.left())
+            && !this.wire.spoilt_in_use()
+            && this.wire.attach(file)
+        {
+            let length = usize::try_from(file.left()).unwrap_or(usize::MAX);
+            this.body.set(None);
+            *this.left = Some(0);
+            this.wire.hand_on(length);
+            if let Some(record) = this.record {
+                record.sent(length);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(Piece::Sent(length)))));
         }
         while let Some(body) = this.body.as_mut().as_pin_mut() {
             if !this.rest.is_empty() && *this.left != Some(0) {
                 break;
             }
-            if this.exchange.wire.spoilt_in_use() {
+            if this.wire.spoilt_in_use() {
                 return Poll::Ready(Some(Err(Cut::Spoilt.into())));
             }
             let polled = catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx)));
             let error = match polled {
                 Ok(Poll::Pending) => {
-                    *this.parked = this.exchange.wire.turn();
+                    *this.parked = this.wire.turn();
                     if this.rest.is_empty() {
                         return Poll::Pending;
                     }
@@ -493,7 +508,7 @@ where
                 Ok(Poll::Ready(Some(Ok(frame)))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => continue,
                     Ok(data) => {
-                        take(this.rest, this.left, data, &*this.exchange.wire);
+                        take(this.rest, this.left, data, &**this.wire);
                         if *this.left == Some(0)
                             && this
                                 .body
@@ -506,7 +521,7 @@ where
                         continue;
                     }
                     // Trailers end a body; with a length there is no room for them on a connection.
-                    Err(frame) if !C::IS_CONNECTION || this.length.is_none() => {
+                    Err(frame) if !C::IS_CONNECTION || this.left.is_none() => {
                         this.body.set(None);
                         return Poll::Ready(Some(Ok(frame.map_data(Piece::Bytes))));
                     }
@@ -516,11 +531,11 @@ where
                 Err(_) => Cut::Panic.into(),
             };
             if !error.is::<Forsaken>() {
-                let request = this.exchange.wire.watch().request();
+                let request = this.wire.watch().request();
                 tracing::error!("Error handling request {request}: {}", chain(&*error));
             }
             // The library drops what it has not sent when it is told of the error: it gets the chance to send that.
-            *this.cut = Some(error);
+            *this.cut = Some(Box::new(error));
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -528,8 +543,8 @@ where
             return Poll::Ready(None);
         }
         let piece = this.rest.split_to(PIECE.min(this.rest.len()));
-        this.exchange.wire.hand_on(piece.len());
-        if let Some(record) = &mut this.exchange.record {
+        this.wire.hand_on(piece.len());
+        if let Some(record) = &mut this.record {
             record.sent(piece.len());
         }
         Poll::Ready(Some(Ok(Frame::data(Piece::Bytes(piece)))))
@@ -545,7 +560,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.length
+        self.left
             .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
@@ -565,9 +580,9 @@ where
             return Poll::Ready(None);
         };
         let before = sending.sent();
-        let polled = this.exchange.wire.poll_send_file(cx, sending);
+        let polled = this.wire.poll_send_file(cx, sending);
         let sent = sending.sent();
-        if let Some(record) = &mut this.exchange.record
+        if let Some(record) = &mut this.record
             && sent > before
         {
             record.sent(sent - before);
@@ -583,12 +598,12 @@ where
             }
             Err(Failed::Unable) => return Poll::Ready(None),
             Err(Failed::Socket(error)) => {
-                let peer = &this.exchange.wire.watch().ends().peer;
+                let peer = &this.wire.watch().ends().peer;
                 tracing::debug!("Client {} has left: {error}", Peer(peer));
                 error.into()
             }
             Err(Failed::File(error)) => {
-                let request = this.exchange.wire.watch().request();
+                let request = this.wire.watch().request();
                 tracing::error!("Error handling request {request}: {error}");
                 error.into()
             }

@@ -17,12 +17,13 @@ use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 
 use super::access::Record;
-use super::around::{Asked, Opening};
+use super::around::Asked;
 use super::carrier::Carrier;
 use super::guard::Refusal;
 use super::http::HttpService;
 use super::http2::Seed;
 use super::io::Wire;
+use super::opening::Opening;
 use super::page;
 use super::reply::{Exchange, Reply};
 use super::upgrade;
@@ -260,6 +261,44 @@ impl<A: App, C: Carrier> Answer<A, C> {
     }
 }
 
+impl<A: App, C: Carrier> Answer<A, C> {
+    /// The answer that is not the app's.
+    #[inline(never)]
+    fn poll_other(
+        other: &mut Option<Box<Other>>,
+        exchange: &mut Option<Exchange<C>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<<Self as Future>::Output> {
+        let file = match other.as_deref_mut() {
+            Some(Other::File(file)) => Some(ready!(file.poll(cx))),
+            Some(Other::Page(_)) | None => None,
+        };
+        let (Some(other), Some(exchange)) = (other.take(), exchange.take()) else {
+            // Polled after its end, which hyper does not do.
+            return Poll::Pending;
+        };
+        if other.switches()
+            && let Other::Page(page) = *other
+        {
+            return Poll::Ready(Ok(exchange.switch(page.into_parts().0)));
+        }
+        exchange.wire.shared().count();
+        // A request whose body broke is answered by us, whatever was to be said.
+        if let Some(refusal) = exchange.wire.spoilt() {
+            let page = exchange.refuse(refusal);
+            return Poll::Ready(Ok(exchange.send_page(page)));
+        }
+        Poll::Ready(Ok(match (file, *other) {
+            (Some(response), _) => exchange.send_file(response),
+            (None, Other::Page(page)) => exchange.send_page(page),
+            (None, Other::File(_)) => {
+                let page = exchange.fail("a file is not there");
+                exchange.send_page(page)
+            }
+        }))
+    }
+}
+
 impl<A: App, C: Carrier> Future for Answer<A, C> {
     type Output = Result<Response<Reply<A::Body, C>>, Infallible>;
 
@@ -281,37 +320,23 @@ impl<A: App, C: Carrier> Future for Answer<A, C> {
                 outcome = Poll::Pending;
             }
         }
-        let file = match this.other.as_deref_mut() {
-            Some(Other::File(file)) => Some(ready!(file.as_mut().poll(cx))),
-            Some(Other::Page(_)) | None => None,
-        };
+        if this.other.is_some() {
+            return Self::poll_other(this.other, this.exchange, cx);
+        }
         let Some(exchange) = this.exchange.take() else {
             // Polled after its end, which hyper does not do.
             return Poll::Pending;
         };
-        if let Some(Other::Page(page)) = this
-            .other
-            .take_if(|other| other.switches())
-            .map(|other| *other)
-        {
-            return Poll::Ready(Ok(exchange.switch(page.into_parts().0)));
-        }
         exchange.wire.shared().count();
         // A request whose body broke is answered by us, whatever the app made of it.
         if let Some(refusal) = exchange.wire.spoilt() {
             let page = exchange.refuse(refusal);
             return Poll::Ready(Ok(exchange.send_page(page)));
         }
-        if let Some(response) = file {
-            return Poll::Ready(Ok(exchange.send_file(response)));
-        }
-        let page = match (outcome, this.other.take().map(|other| *other)) {
-            (Poll::Ready(Ok(response)), _) => {
-                return Poll::Ready(Ok(exchange.send(response)));
-            }
-            (Poll::Ready(Err(error)), _) => exchange.fail(&chain(&*error)),
-            (Poll::Pending, Some(Other::Page(page))) => page,
-            (Poll::Pending, Some(Other::File(_)) | None) => exchange.fail("the app panicked"),
+        let page = match outcome {
+            Poll::Ready(Ok(response)) => return Poll::Ready(Ok(exchange.send(response))),
+            Poll::Ready(Err(error)) => exchange.fail(&chain(&*error)),
+            Poll::Pending => exchange.fail("the app panicked"),
         };
         Poll::Ready(Ok(exchange.send_page(page)))
     }

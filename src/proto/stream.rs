@@ -33,6 +33,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    #[inline]
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -47,6 +48,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

@@ -498,3 +498,125 @@ fn a_drain_waits_for_a_file_on_its_way() {
     assert_eq!(answer.body().len(), 32 << 20);
     server.assert_exits(0).within(secs(10));
 }
+
+/// As much as is copied and a little less than that, no two pieces of it the same.
+fn medium() -> Vec<u8> {
+    (0..10_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
+#[test]
+fn a_file_that_changes_between_two_requests_is_never_the_old_one() {
+    let (server, public) = start(&[]);
+    let mut client = server.connect();
+    let mut ask = |fields: &str| ask(&mut client, "GET", "/assets/page.txt", fields);
+    let takes_all = "Accept-Encoding: gzip, br\r\n";
+    fs::write(public.join("page.txt"), "first").expect("a file");
+    let first = ask("");
+    for fields in ["", takes_all, "", takes_all] {
+        let again = ask(fields);
+        assert_eq!(again.text(), "first");
+        assert_eq!(again.header("etag"), first.header("etag"));
+        assert_eq!(again.header("content-length"), Some("5"));
+    }
+    fs::write(public.join("page.txt"), "second one").expect("a file");
+    for fields in ["", takes_all] {
+        let answer = ask(fields);
+        assert_eq!(answer.text(), "second one");
+        assert_ne!(answer.header("etag"), first.header("etag"));
+    }
+    fs::write(public.join("page.txt.gz"), "(gzip)").expect("a file");
+    assert_eq!(ask("").text(), "second one");
+    for _ in 0..2 {
+        let answer = ask(takes_all);
+        assert_eq!(answer.text(), "(gzip)");
+        assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    }
+    fs::remove_file(public.join("page.txt.gz")).expect("it was there");
+    assert_eq!(ask(takes_all).text(), "second one");
+    let part = ask("Range: bytes=0-2\r\n");
+    assert_eq!((part.status(), &*part.text()), (206, "sec"));
+    let tag = ask("").header("etag").expect("a tag").to_owned();
+    assert_eq!(ask(&format!("If-None-Match: {tag}\r\n")).status(), 304);
+    fs::remove_file(public.join("page.txt")).expect("it was there");
+    assert_eq!(ask("").status(), 404);
+    symlink("../outside.txt", public.join("page.txt")).expect("a link");
+    assert_eq!(ask("").status(), 404);
+    fs::remove_file(public.join("page.txt")).expect("it was there");
+    fs::create_dir(public.join("page.txt")).expect("a directory");
+    assert_eq!(ask("").status(), 307);
+}
+
+#[test]
+fn pipelined_files_come_in_order_whatever_is_between_them() {
+    let (server, public) = start(&[]);
+    fs::write(public.join("medium"), medium()).expect("a file");
+    let asked = [
+        ("GET", "/assets/medium", ""),
+        ("GET", "/assets/digits.txt", ""),
+        ("GET", "/between", ""),
+        ("HEAD", "/assets/medium", ""),
+        ("GET", "/assets/medium", "Range: bytes=5-9\r\n"),
+        ("GET", "/assets/large", ""),
+        ("GET", "/assets/missing", ""),
+    ];
+    let mut client = server.connect();
+    let requests: Vec<String> = asked
+        .iter()
+        .map(|(method, path, fields)| {
+            format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+        })
+        .collect();
+    client.send(requests.concat().repeat(30));
+    for _ in 0..30 {
+        assert_eq!(client.response().body(), medium());
+        assert_eq!(client.response().text(), "0123456789");
+        assert_eq!(client.response().text(), "the app was asked for /between");
+        let head = client.response_to("HEAD");
+        assert_eq!(head.header("content-length"), Some("40000"));
+        assert_eq!(client.response().body(), &medium()[5..10]);
+        assert_eq!(client.response().body(), large());
+        assert_eq!(client.response().status(), 404);
+    }
+    assert_eq!(server.count_lines("[ERROR]"), 0);
+}
+
+#[test]
+fn a_client_that_reads_late_gets_every_small_file_whole() {
+    let (server, public) = start(&[]);
+    fs::write(public.join("medium"), medium()).expect("a file");
+    let mut client = server.connect();
+    let count = 400;
+    let request = "GET /assets/medium HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.send(request.repeat(count));
+    // More than the kernel holds: the server waits in the middle of one.
+    until("the answers begin", patience(), || client.has_bytes());
+    assert_eq!(
+        server.get("/assets/digits.txt").response().text(),
+        "0123456789"
+    );
+    for _ in 0..count {
+        assert_eq!(client.response().body(), medium());
+    }
+    assert_eq!(client.get("/assets/digits.txt").text(), "0123456789");
+}
+
+#[test]
+fn what_is_said_to_the_next_request_comes_after_the_file() {
+    let rgun = Rgun::bare();
+    let public = fill(&rgun);
+    fs::write(public.join("medium"), medium()).expect("a file");
+    let mount = format!("/assets={}", public.display());
+    let server = rgun.args(["--static", &mount, "builtin:echo"]).start();
+    let mut client = server.connect();
+    for _ in 0..20 {
+        client.send(
+            "GET /assets/medium HTTP/1.1\r\nHost: a\r\n\r\n\
+             POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        );
+        assert_eq!(client.response().body(), medium());
+        let interim = client.one_response("POST").expect("an answer");
+        assert_eq!(interim.status(), 100);
+        client.send("hello");
+        assert!(client.response_to("POST").text().contains("hello"));
+    }
+}

@@ -16,8 +16,9 @@ use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tower_http::services::fs::{Backend, File, Metadata};
 
+use super::known::Look;
 use super::root::{Found, Root};
-use crate::files::Patience;
+use crate::files::{Patience, Standing};
 
 /// One request's view of a directory.
 #[derive(Clone, Debug)]
@@ -36,6 +37,10 @@ struct Last {
     found: Option<Found>,
     /// Where it begins to read.
     start: u64,
+    /// All that it has looked for, in order.
+    looks: Vec<Look>,
+    /// One of them has failed in a way that another may not.
+    odd: bool,
 }
 
 impl View {
@@ -51,6 +56,12 @@ impl View {
         let mut last = self.last();
         let start = last.start;
         last.found.take().map(|found| (found, start))
+    }
+
+    /// All that the library has looked for, in order; nothing, where that does not decide what it says.
+    pub(super) fn looks(&self) -> Option<Vec<Look>> {
+        let mut last = self.last();
+        (!last.odd).then(|| std::mem::take(&mut last.looks))
     }
 
     fn last(&self) -> MutexGuard<'_, Last> {
@@ -89,8 +100,19 @@ impl View {
         found: io::Result<Found>,
         take: fn(&Self, Found) -> io::Result<T>,
     ) -> io::Result<T> {
-        let found = found?;
         let mut last = self.last();
+        let standing = match &found {
+            Ok(found) => Some(Standing::from(&found.metadata)),
+            Err(error) => {
+                last.odd |= error.kind() != io::ErrorKind::NotFound;
+                None
+            }
+        };
+        last.looks.push(Look {
+            path: path.clone(),
+            found: standing,
+        });
+        let found = found?;
         last.found = Some(found.clone());
         last.path = path;
         drop(last);

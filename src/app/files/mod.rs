@@ -1,15 +1,17 @@
 //! Static files, by `tower-http`: paths, types, conditions, ranges and precompressed variants are the library's; opening and
-//! sending files is ours ([`backend`], [`root`]).
+//! sending files is ours ([`backend`], [`root`]); what it has said of a file is not asked again ([`known`]).
 //!
 //! What the library does not do and HTTP asks for is done around it: `If-Range`, ranges in other units, ranges of HEAD
 //! (RFC 9110 sections 13.1.5, 14.2).
 
 mod backend;
+mod known;
 mod named;
 mod root;
 
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{
@@ -21,6 +23,7 @@ use http_body_util::Empty;
 use tower_http::services::ServeDir;
 
 use self::backend::View;
+use self::known::{Asked, Key, Known};
 pub(crate) use self::named::{SendRoot, named};
 use self::root::{Hidden, Root};
 use super::file::{FileBody, FileRange};
@@ -32,7 +35,7 @@ const UNUSED: usize = 1;
 
 /// Which directories are served under which paths.
 #[derive(Debug)]
-pub(crate) struct Mounts(Vec<Arc<Mount>>);
+pub(crate) struct Mounts(Vec<Rc<Mount>>);
 
 impl Mounts {
     /// Those of the configuration, if there are any.
@@ -45,7 +48,7 @@ impl Mounts {
             .map(|(prefix, directory)| (prefix.as_str(), directory.clone()))
             .chain(app.map(|directory| ("/", directory.to_owned())))
             .map(|(prefix, directory)| {
-                Arc::new(Mount::new(prefix, directory, links, Hidden::Missing))
+                Rc::new(Mount::new(prefix, directory, links, Hidden::Missing))
             })
             .collect();
         // Of two prefixes of a path the longer one counts.
@@ -55,7 +58,7 @@ impl Mounts {
 
     /// The one that `path` is under.
     #[inline]
-    pub(crate) fn find(&self, path: &str) -> Option<&Arc<Mount>> {
+    pub(crate) fn find(&self, path: &str) -> Option<&Rc<Mount>> {
         self.0.iter().find(|mount| mount.has(path))
     }
 }
@@ -74,6 +77,7 @@ pub(crate) struct Mount {
     /// Without a slash at its end.
     prefix: String,
     root: Arc<Root>,
+    known: Known,
 }
 
 impl Mount {
@@ -81,6 +85,7 @@ impl Mount {
         Self {
             prefix: prefix.trim_end_matches('/').to_owned(),
             root: Arc::new(Root::new(directory, links, hidden)),
+            known: Known::default(),
         }
     }
 
@@ -89,11 +94,14 @@ impl Mount {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// The answer to a request whose path is under this one, if it is known and nothing has to be waited for.
+    pub(crate) fn answer(&self, parts: &request::Parts) -> Option<Response<FileBody>> {
+        self.known.answer(&Key::of(parts)?, &self.root)
+    }
+
     /// Answers a request whose path is under this one.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        mut parts: request::Parts,
-    ) -> Response<FileBody> {
+    pub(crate) async fn serve(self: Rc<Self>, mut parts: request::Parts) -> Response<FileBody> {
+        let asked = Key::of(&parts).map(Asked::from);
         let rest = parts
             .uri
             .path()
@@ -108,15 +116,15 @@ impl Mount {
         }
         keep_ranges_of_bytes(&parts.method, &mut parts.headers);
         let Some(validator) = take_if_range(&mut parts.headers) else {
-            return self.ask(parts).await;
+            return self.ask(parts, asked).await;
         };
         let mut whole = parts.clone();
-        let answer = self.ask(parts).await;
+        let answer = self.ask(parts, None).await;
         if is_same(&validator, answer.headers()) {
             return answer;
         }
         whole.headers.remove(RANGE);
-        self.ask(whole).await
+        self.ask(whole, None).await
     }
 
     /// The directory itself, named without the slash that relative links need.
@@ -131,7 +139,8 @@ impl Mount {
         response
     }
 
-    async fn ask(&self, parts: request::Parts) -> Response<FileBody> {
+    /// Asks the library; the answer is remembered for others who ask for the same.
+    async fn ask(&self, parts: request::Parts, asked: Option<Asked>) -> Response<FileBody> {
         let view = View::of(&self.root);
         let mut library = ServeDir::with_backend("", view.clone())
             .with_buf_chunk_size(UNUSED)
@@ -171,7 +180,11 @@ impl Mount {
             .and_then(|length| length.parse::<u64>().ok())
             .unwrap_or(0);
         let range = FileRange::new(found.file, start, start.saturating_add(length));
-        response.map(|()| FileBody::new(range))
+        let response = response.map(|()| FileBody::new(range));
+        if let Some(asked) = asked {
+            self.known.learn(asked, view.looks(), &response);
+        }
+        response
     }
 }
 

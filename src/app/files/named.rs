@@ -1,7 +1,7 @@
 //! Files that an app names in its answer (`X-Sendfile`, as Apache's `mod_xsendfile` and lighttpd have it).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
@@ -34,7 +34,7 @@ pub(crate) fn named(headers: &mut HeaderMap) -> Option<HeaderValue> {
 #[derive(Debug)]
 pub(crate) struct SendRoot {
     path: PathBuf,
-    mount: Arc<Mount>,
+    mount: Rc<Mount>,
 }
 
 impl SendRoot {
@@ -44,14 +44,14 @@ impl SendRoot {
         let mount = Mount::new("", path.clone(), links(config), Hidden::Served);
         Some(Self {
             path,
-            mount: Arc::new(mount),
+            mount: Rc::new(mount),
         })
     }
 
     /// The file, with the fields of the app's answer. An answer that is not 200 keeps its status, and has no conditions
     /// or ranges; one to another method than GET and HEAD, too.
     pub(crate) async fn send(
-        self: Arc<Self>,
+        self: Rc<Self>,
         path: HeaderValue,
         method: Method,
         asked: HeaderMap,
@@ -68,7 +68,7 @@ impl SendRoot {
         let response = match below {
             Some(uri) => {
                 *request.uri_mut() = uri;
-                Arc::clone(&self.mount).serve(request.into_parts().0).await
+                Rc::clone(&self.mount).serve(request.into_parts().0).await
             }
             None => empty(StatusCode::NOT_FOUND),
         };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::files::{Links, Patience, open_below, open_directory};
+use crate::files::{Links, Patience, Standing, open_below, open_directory};
 
 /// What stands at a path.
 #[derive(Clone, Debug)]
@@ -62,6 +62,14 @@ impl Root {
     /// `WouldBlock` as [`Patience`] says.
     pub(super) fn open(&self, path: &Path, patience: Patience) -> io::Result<Found> {
         self.open_at(tick(), path, patience)
+    }
+
+    /// Opens once more what was found before, as far as that takes no waiting.
+    pub(super) fn open_again(&self, path: &Path) -> io::Result<(Arc<File>, Standing)> {
+        let directory = self.directory(tick())?;
+        let file = open_below(directory.as_fd(), path, self.links, Patience::AtOnce)?;
+        let standing = Standing::of(&file)?;
+        Ok((Arc::new(file), standing))
     }
 
     fn open_at(&self, now: i64, path: &Path, patience: Patience) -> io::Result<Found> {

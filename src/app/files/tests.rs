@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-fn mount(prefix: &str) -> (TempDir, Arc<Mount>) {
+fn mount(prefix: &str) -> (TempDir, Rc<Mount>) {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("digits.txt"), "0123456789").unwrap();
     std::fs::write(root.path().join("digits.txt.gz"), "compressed").unwrap();
@@ -17,12 +17,12 @@ fn mount(prefix: &str) -> (TempDir, Arc<Mount>) {
         Links::Inside,
         Hidden::Missing,
     );
-    (root, Arc::new(mount))
+    (root, Rc::new(mount))
 }
 
-async fn ask(mount: &Arc<Mount>, request: request::Builder) -> (Response<()>, String) {
+async fn ask(mount: &Rc<Mount>, request: request::Builder) -> (Response<()>, String) {
     let (parts, ()) = request.body(()).unwrap().into_parts();
-    let response = Arc::clone(mount).serve(parts).await;
+    let response = Rc::clone(mount).serve(parts).await;
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let body = String::from_utf8(body.to_vec()).unwrap();

@@ -20,7 +20,7 @@ use http_body::Body as _;
 use super::body::{Incoming, Intake};
 use super::link::Link;
 use super::{date, strip};
-use crate::app::{App, Body, BodyError, Client, Connection, Line, Origin, Scheme};
+use crate::app::{App, Body, BodyError, Client, Connection, FileRange, Line, Origin, Scheme};
 use crate::error::AnyError;
 use crate::proto::access::Record;
 use crate::proto::carrier::Carrier;
@@ -107,6 +107,11 @@ impl Carrier for Lane {
 
     /// They have to be put into frames.
     fn takes_files(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn attach(&self, _: &FileRange) -> bool {
         false
     }
 
