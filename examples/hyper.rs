@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use http::header::UPGRADE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rgun_async::app::{Body, Drain, Origin};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -31,7 +31,9 @@ const SHOUT: HeaderValue = HeaderValue::from_static("shout");
 const LONGEST: usize = 1024;
 
 async fn shout(request: Request<Body>) -> Result<Response<Full<bytes::Bytes>>, Infallible> {
-    if request.headers().get(UPGRADE) == Some(&SHOUT) {
+    // It is there where the connection can be switched: HTTP/1.0 and HTTP/2 know no such thing.
+    let can = request.extensions().get::<OnUpgrade>().is_some();
+    if can && request.headers().get(UPGRADE) == Some(&SHOUT) {
         return Ok(switch(request));
     }
     let response = match request.into_body().collect().await {

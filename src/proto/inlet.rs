@@ -10,15 +10,28 @@ use super::guard::{Facts, Guard, Place, Refusal, Rules};
 const KEEP: usize = 4096;
 
 /// The inlet of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inlet {
-    guard: Guard,
+    /// Apart: it is much, and gone when the connection leaves HTTP.
+    guard: Option<Box<Guard>>,
     held: Vec<u8>,
     /// The held bytes before this are gone.
     start: usize,
     /// Those before this may go.
     cleared: usize,
     refusal: Option<(Refusal, Place)>,
+}
+
+impl Default for Inlet {
+    fn default() -> Self {
+        Self {
+            guard: Some(Box::default()),
+            held: Vec::new(),
+            start: 0,
+            cleared: 0,
+            refusal: None,
+        }
+    }
 }
 
 impl Inlet {
@@ -93,7 +106,7 @@ impl Inlet {
 
     /// The connection leaves HTTP: what is held, and comes, is no message.
     pub fn leave_http(&mut self) {
-        self.guard = Guard::new();
+        self.guard = None;
         self.cleared = self.held.len();
     }
 
@@ -106,19 +119,22 @@ impl Inlet {
     /// The guard stands between two messages and nothing is held: the connection is idle.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.guard.at_boundary()
+        self.held.is_empty() && self.guard.as_ref().is_some_and(|guard| guard.at_boundary())
     }
 
     /// Bytes of a body are awaited.
     #[must_use]
-    pub const fn in_body(&self) -> bool {
-        self.guard.in_body()
+    pub fn in_body(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.in_body())
     }
 
     /// What the guard knows of the request being served.
     #[must_use]
-    pub const fn facts(&self) -> Facts {
-        self.guard.facts()
+    pub fn facts(&self) -> Facts {
+        self.guard
+            .as_ref()
+            .map(|guard| guard.facts())
+            .unwrap_or_default()
     }
 
     /// Why nothing more will pass.
@@ -129,7 +145,7 @@ impl Inlet {
 
     /// Refuses whatever comes next: a deadline has passed.
     pub fn refuse(&mut self, refusal: Refusal) {
-        let place = if self.guard.in_body() {
+        let place = if self.in_body() {
             Place::Body
         } else {
             Place::Head
@@ -144,7 +160,10 @@ impl Inlet {
         bytes: &[u8],
         on_head: impl FnOnce(&[u8], bool),
     ) -> usize {
-        let look = self.guard.look(rules, bytes);
+        let Some(guard) = &mut self.guard else {
+            return 0;
+        };
+        let look = guard.look(rules, bytes);
         if let Some(head) = look.head {
             on_head(bytes.get(..head.length).unwrap_or_default(), head.repeated);
         }

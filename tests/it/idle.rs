@@ -80,7 +80,6 @@ fn cost(rgun: Rgun) -> usize {
         .args(["--worker-connections", "20000"])
         // None of the clients answers.
         .args(["--websocket-ping-interval", "3600"])
-        .args(["--access-logfile", "/dev/null"])
         .start();
     let first = open_many(&server, FIRST);
     let before = memory(&server);

@@ -1,7 +1,7 @@
 """What one idle WebSocket costs an ASGI app itself, without a server: python idle_own.py COUNT.
 
-So many Tasks of the echo of tests/apps/websocket.py, each with its scope, after one message; they wait for the next. There is
-nothing to receive by and to send by, but one function for all of them. Prints the bytes of each.
+So many Tasks of the echo of tests/apps/websocket.py, each with its scope and its two callables, after one message; they wait for
+the next, without a queue. Prints the bytes of each.
 """
 
 import asyncio
@@ -45,29 +45,34 @@ def memory():
 
 async def main(count):
     loop = asyncio.get_running_loop()
-    asked = 0
-
-    def receive():
-        """To be asked three times by each Task, which goes on until it has to wait."""
-        nonlocal asked
-        waiting = loop.create_future()
-        if asked % 3 == 0:
-            waiting.set_result({"type": "websocket.connect"})
-        elif asked % 3 == 1:
-            waiting.set_result({"type": "websocket.receive", "text": "Hello"})
-        asked += 1
-        return waiting
-
-    async def send(_message):
-        pass
-
     tasks = []
+    waiting = 0
+
+    def callables():
+        asked = 0
+
+        def receive():
+            nonlocal asked, waiting
+            future = loop.create_future()
+            if asked == 0:
+                future.set_result({"type": "websocket.connect"})
+            elif asked == 1:
+                future.set_result({"type": "websocket.receive", "text": "Hello"})
+            else:
+                waiting += 1
+            asked += 1
+            return future
+
+        async def send(_message):
+            pass
+
+        return receive, send
 
     async def start(several):
         for port in range(several):
-            tasks.append(asyncio.ensure_future(app(scope(10_000 + port), receive, send)))
+            tasks.append(asyncio.ensure_future(app(scope(10_000 + port), *callables())))
         await asyncio.sleep(0)
-        assert asked == 3 * len(tasks), asked
+        assert waiting == len(tasks), waiting
 
     await start(500)
     before = memory()

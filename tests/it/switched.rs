@@ -39,7 +39,7 @@ fn a_plain_service_has_the_connection_to_itself_and_its_line_in_the_log() {
     hears(&mut client, "EARLY\n");
     client.send("GET / HTTP/1.1\r\n\r\n");
     hears(&mut client, "GET / HTTP/1.1\r\n\r\n");
-    let long = "x".repeat(100_000);
+    let long = "x".repeat(99_999) + "\n";
     client.send(&long);
     hears(&mut client, &long.to_uppercase());
     assert_eq!(server.output(), Vec::<String>::new());
@@ -112,7 +112,6 @@ fn a_stop_cuts_who_has_left_http() {
     let mut client = switched(&server, "/", "one\n");
     hears(&mut client, "ONE\n");
     server.signal(Signal::SIGQUIT);
-    server.wait_for_line("Cutting upgraded connection GET / from 127.0.0.1 after");
     assert_eq!(client.rest().unwrap_or_default(), b"");
     server.assert_exits(0).within(secs(10));
     until("it is in the access log", patience(), || {

@@ -12,6 +12,7 @@ import collections
 import itertools
 import json
 import os
+import ssl
 import sys
 import traceback
 from urllib.parse import urlsplit
@@ -78,7 +79,12 @@ class Peer:
     @classmethod
     async def open(cls, url):
         parts = urlsplit(url)
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
+        tls = None
+        if parts.scheme == "wss":
+            # Who signs is told by SSL_CERT_FILE; the name is not an address.
+            tls = ssl.create_default_context()
+            tls.check_hostname = False
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=tls, limit=1 << 20)
         writer.write(HANDSHAKE.format(path=parts.path, host=parts.netloc).encode())
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 ") and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, head

@@ -4,16 +4,28 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
+use crate::harness::tls::Pki;
 use crate::harness::{Rgun, Server, root, venv};
 
 /// Nothing is promised of these: an end that follows a message at once, and close codes that nobody has given a meaning.
 const INFORMATIONAL: [&str; 3] = ["7.1.6", "7.13.1", "7.13.2"];
 
 /// The cases of each verdict. Who takes no longer than `wait` seconds to see that a text is broken, before it is whole, is strict.
-fn verdicts(server: &Server, wait: &str) -> BTreeMap<String, Vec<String>> {
-    let output = Command::new(venv().join("bin/python3"))
+fn verdicts(server: &Server, pki: Option<&Pki>, wait: &str) -> BTreeMap<String, Vec<String>> {
+    let mut command = Command::new(venv().join("bin/python3"));
+    let scheme = match pki {
+        Some(pki) => {
+            command.env("SSL_CERT_FILE", pki.path("ca.pem"));
+            "wss"
+        }
+        None => "ws",
+    };
+    let output = command
         .arg(root().join("tests/it/websocket_frames.py"))
-        .args([&format!("ws://127.0.0.1:{}/echo", server.port()), wait])
+        .args([
+            &format!("{scheme}://127.0.0.1:{}/echo", server.port()),
+            wait,
+        ])
         .stdin(Stdio::null())
         .output()
         .expect("python starts");
@@ -30,36 +42,56 @@ fn verdicts(server: &Server, wait: &str) -> BTreeMap<String, Vec<String>> {
 
 /// Every end has its close frame, with its code; broken text is refused at its first wrong byte.
 #[track_caller]
-fn asgi_keeps_the_rules(asgi_loop: &str) {
-    let server = Rgun::app("websocket:app")
-        .args(["-k", "asgi", "--asgi-loop", asgi_loop])
-        .start();
-    let verdicts = verdicts(&server, "60");
+fn asgi_keeps_the_rules(asgi_loop: &str, by_tls: bool) {
+    let (rgun, pki) = prepared(Rgun::app("websocket:app"), by_tls);
+    let server = rgun.args(["-k", "asgi", "--asgi-loop", asgi_loop]).start();
+    let verdicts = verdicts(&server, pki.as_ref(), "60");
     assert_eq!(verdicts.get("SILENT"), None);
-    // A message, and a broken frame right behind it: the connection fails before the app has had its turn.
+    // A message, and a broken frame right behind it: where both come at once the connection fails before the app has had its turn.
     let behind = [
         "3.2", "3.3", "3.4", "4.1.3", "4.1.4", "4.1.5", "4.2.3", "4.2.4", "4.2.5", "5.15",
     ];
-    assert_eq!(verdicts["NON-STRICT"], behind);
+    for case in verdicts.get("NON-STRICT").into_iter().flatten() {
+        assert!(behind.contains(&&**case), "{case} is not strict");
+    }
     assert_eq!(server.count_lines("[ERROR]"), 0);
+}
+
+/// With a listener that speaks TLS, and who has signed its certificate.
+fn prepared(rgun: Rgun, by_tls: bool) -> (Rgun, Option<Pki>) {
+    if !by_tls {
+        return (rgun, None);
+    }
+    let pki = Pki::new(&rgun.directory().join("tls"));
+    pki.issue("a", &["a.example"]);
+    let bind = pki.bind(&["a"], "");
+    (rgun.bind(bind), Some(pki))
 }
 
 #[test]
 fn asgi_keeps_the_rules_on_asyncio() {
-    asgi_keeps_the_rules("asyncio");
+    asgi_keeps_the_rules("asyncio", false);
 }
 
 #[test]
 fn asgi_keeps_the_rules_on_uvloop() {
-    asgi_keeps_the_rules("uvloop");
+    asgi_keeps_the_rules("uvloop", false);
+}
+
+#[test]
+fn asgi_keeps_the_rules_by_tls() {
+    asgi_keeps_the_rules("asyncio", true);
 }
 
 /// How it answers is axum's own affair, or tungstenite's: who breaks a rule is left without a close frame, and broken text
 /// is seen at the end of a frame. Ours is that every byte gets there and back.
 #[test]
 fn axum_keeps_the_rules() {
-    let server = Rgun::example("axum_ws").start();
-    let verdicts = verdicts(&server, "2");
-    assert_eq!(verdicts["NON-STRICT"], ["6.4.3", "6.4.4"]);
-    assert_eq!(server.count_lines("Panic"), 0);
+    for by_tls in [false, true] {
+        let (rgun, pki) = prepared(Rgun::example("axum_ws"), by_tls);
+        let server = rgun.start();
+        let verdicts = verdicts(&server, pki.as_ref(), "2");
+        assert_eq!(verdicts["NON-STRICT"], ["6.4.3", "6.4.4"]);
+        assert_eq!(server.count_lines("Panic"), 0);
+    }
 }
