@@ -14,6 +14,9 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use rgun_async::app::{Drain, Origin};
 
+/// Bytes that one connection reads at a time.
+const READ_BUFFER: usize = 4096;
+
 fn main() -> ExitCode {
     rgun_async::serve(async || {
         Router::new()
@@ -25,6 +28,8 @@ fn main() -> ExitCode {
 
 /// Sends back what comes, until the client or the worker leaves.
 async fn echo(upgrade: WebSocketUpgrade, Extension(origin): Extension<Origin>) -> Response {
+    // Each connection holds its buffer for as long as it lives: with the library's 128 KiB 10,000 of them take 1.3 GB.
+    let upgrade = upgrade.read_buffer_size(READ_BUFFER);
     upgrade.on_upgrade(async move |mut socket| {
         let drain = origin.drain();
         if let Err(error) = converse(&mut socket, drain).await {
@@ -43,8 +48,9 @@ async fn converse(socket: &mut WebSocket, drain: &Drain) -> Result<(), axum::Err
             Some(message @ (Message::Text(_) | Message::Binary(_))) => {
                 socket.send(message).await?;
             }
-            Some(Message::Ping(_) | Message::Pong(_)) => (),
-            Some(Message::Close(_)) | None => return Ok(()),
+            // A close is answered by the library as well, when it is asked for what comes then.
+            Some(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => (),
+            None => return Ok(()),
         }
     }
     let goodbye = CloseFrame {

@@ -1,15 +1,22 @@
-//! A plain function as the service, without a framework.
+//! A plain function as the service, without a framework. A client that asks for the protocol `shout` (RFC 9110 section 7.8) has
+//! the connection to itself: each line comes back in capitals, until either side leaves.
 //!
 //! ```text
 //! cargo run --release --example hyper -- -w 2 -b 127.0.0.1:8000
+//! curl -d 'hello' http://127.0.0.1:8000
 //! ```
 
 use std::convert::Infallible;
+use std::io;
 use std::process::ExitCode;
 
-use http::{Request, Response, StatusCode};
+use http::header::UPGRADE;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use rgun_async::app::Body;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use rgun_async::app::{Body, Drain, Origin};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 fn main() -> ExitCode {
     rgun_async::Server::new()
@@ -17,7 +24,16 @@ fn main() -> ExitCode {
         .serve(|| async { tower::service_fn(shout) })
 }
 
+/// What the connection may be switched to.
+const SHOUT: HeaderValue = HeaderValue::from_static("shout");
+
+/// Longer lines come back in pieces.
+const LONGEST: usize = 1024;
+
 async fn shout(request: Request<Body>) -> Result<Response<Full<bytes::Bytes>>, Infallible> {
+    if request.headers().get(UPGRADE) == Some(&SHOUT) {
+        return Ok(switch(request));
+    }
     let response = match request.into_body().collect().await {
         Ok(body) => Response::new(Full::from(body.to_bytes().to_ascii_uppercase())),
         Err(error) => {
@@ -28,4 +44,42 @@ async fn shout(request: Request<Body>) -> Result<Response<Full<bytes::Bytes>>, I
         }
     };
     Ok(response)
+}
+
+/// The connection leaves HTTP behind this answer.
+fn switch(mut request: Request<Body>) -> Response<Full<bytes::Bytes>> {
+    let origin = request.extensions_mut().remove::<Origin>();
+    tokio::spawn(async move {
+        // It fails if the client has left before it had the answer.
+        if let (Ok(stream), Some(origin)) = (hyper::upgrade::on(request).await, origin)
+            && let Err(error) = converse(stream, origin.drain()).await
+        {
+            eprintln!("a conversation ended: {error}");
+        }
+    });
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(UPGRADE, SHOUT);
+    response
+}
+
+/// Answers line by line. A worker that is about to leave waits for its conversations until `--graceful-timeout`: it is for each
+/// to come to an end.
+async fn converse(stream: Upgraded, drain: &Drain) -> io::Result<()> {
+    let mut stream = BufReader::with_capacity(LONGEST, TokioIo::new(stream));
+    let mut line = Vec::new();
+    loop {
+        let mut few = (&mut stream).take(LONGEST as u64);
+        tokio::select! {
+            read = few.read_until(b'\n', &mut line) => if read? == 0 { break },
+            () = drain.begun() => {
+                stream.write_all(b"COME AGAIN\n").await?;
+                break;
+            }
+        }
+        line.make_ascii_uppercase();
+        stream.write_all(&line).await?;
+        line.clear();
+    }
+    stream.shutdown().await
 }

@@ -5,6 +5,7 @@
 //! ```
 
 use std::io;
+use std::pin::pin;
 use std::process::ExitCode;
 
 use rgun_async::app::Address;
@@ -18,6 +19,7 @@ const LONGEST: u32 = 64 * 1024;
 async fn lines(stream: Stream, context: Context) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
+    let mut last_call = pin!(context.last_call());
     loop {
         line.clear();
         let mut bounded = (&mut stream).take(LONGEST.into());
@@ -29,7 +31,7 @@ async fn lines(stream: Stream, context: Context) -> io::Result<()> {
                     return Ok(());
                 }
             }
-            () = context.drain().begun() => return Ok(()),
+            () = &mut last_call => return Ok(()),
         }
         let mut answer = answer(line.trim_end(), &context);
         answer.push('\n');
@@ -54,11 +56,12 @@ fn answer(line: &str, context: &Context) -> String {
 
 /// Frames of four bytes of length, the highest first, and so many bytes; each is answered with itself, backwards.
 async fn frames(mut stream: Stream, context: Context) -> io::Result<()> {
+    let mut last_call = pin!(context.last_call());
     loop {
         let length = tokio::select! {
             biased;
             length = stream.read_u32() => length,
-            () = context.drain().begun() => return Ok(()),
+            () = &mut last_call => return Ok(()),
         };
         let length = match length {
             Ok(length) if length <= LONGEST => length,
@@ -66,11 +69,13 @@ async fn frames(mut stream: Stream, context: Context) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error),
         };
+        // Memory as it comes, not as it is announced.
         let mut frame = Vec::new();
-        (&mut stream)
-            .take(length.into())
-            .read_to_end(&mut frame)
-            .await?;
+        let mut whole = (&mut stream).take(length.into());
+        let received = whole.read_to_end(&mut frame).await?;
+        if u32::try_from(received) != Ok(length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         frame.reverse();
         stream.write_u32(length).await?;
         stream.write_all(&frame).await?;

@@ -50,6 +50,8 @@ class Case:
     # The last column compares this figure, round by round, with the first server's.
     compared: str | None = "cpu_us"
     warm: bool = True
+    # What the server speaks; by uwsgi there is an nginx before it, which shares the other core with the load generator.
+    speaks: str = "http"
 
 
 def wrk(connections: int, threads: int = 1) -> Callable[[Running], Run]:
@@ -68,6 +70,14 @@ def ab(connections: int) -> Callable[[Running], Run]:
     return load
 
 
+def h2load(connections: int, streams: int) -> Callable[[Running], Run]:
+    def load(running: Running) -> Run:
+        result = measure.h2load(running.process, running.url, running.core, connections, streams, running.seconds)
+        return dataclasses.asdict(result)
+
+    return load
+
+
 def probe(function: Callable[..., Run]) -> Callable[[Running], Run]:
     def load(running: Running) -> Run:
         return function(running.process, running.url, running.seconds, running.directory)
@@ -75,10 +85,26 @@ def probe(function: Callable[..., Run]) -> Callable[[Running], Run]:
     return load
 
 
-def cpu(name: str, title: str, app: str, servers: tuple[str, ...]) -> Case:
-    return Case(name, f"{title}: one worker and `wrk -t1 -c64` on one core", app, wrk(64), servers, 1, True)
+def cpu(name: str, title: str, app: str, servers: tuple[str, ...], speaks: str = "http") -> Case:
+    title = f"{title}: one worker and `wrk -t1 -c64` on one core"
+    return Case(name, title, app, wrk(64), servers, 1, True, speaks=speaks)
 
 
+def behind(name: str, title: str, app: str, speaks: str) -> Case:
+    """By the uwsgi protocol, which uWSGI is made for."""
+    title = f"{title}: one worker on a core, nginx and `wrk -t1 -c64` on another"
+    return Case(name, title, app, wrk(64), (*ONE_THREAD[:2], "uwsgi", "gunicorn gevent"), 1, True, speaks=speaks)
+
+
+def http2(name: str, title: str, app: str, servers: tuple[str, ...]) -> Case:
+    title = f"{title}: one worker and `h2load -c8 -m16` on one core"
+    return Case(
+        name, title, app, h2load(8, 16), servers, 1, True, speaks="h2",
+        columns=(*LOAD[:2], ("p50", "mean ms", "{:.2f}"), ("longest", "max ms", "{:.0f}"), LOAD[5]),
+    )  # fmt: skip
+
+
+SECURE_ASGI = ("rgun-async asyncio", "rgun-async uvloop", "granian asgi", "uvicorn")
 ONE_THREAD = ("rgun-async sync", "rgun-async gevent", "rgun-async asyncio", "rgun-async uvloop")
 
 CASES = [
@@ -90,6 +116,18 @@ CASES = [
     cpu("flask", "Flask hello", "flask", WSGI),
     cpu("django", "Django hello", "django", WSGI),
     cpu("fastapi", "FastAPI hello", "fastapi", ASGI),
+    behind("uwsgi tcp", "Raw WSGI behind nginx, `uwsgi_pass` over TCP", "wsgi", "uwsgi"),
+    behind("uwsgi unix", "The same over a unix socket", "wsgi", "uwsgi unix"),
+    behind("uwsgi flask", "Flask hello behind nginx, `uwsgi_pass` over a unix socket", "flask", "uwsgi unix"),
+    cpu("https", "Native hello by HTTPS", "native", ("rgun-async", "nginx"), "https"),
+    cpu(
+        "https wsgi", "Raw WSGI by HTTPS", "wsgi",
+        ("rgun-async sync", "rgun-async gevent", "granian", "gunicorn gevent", "gunicorn gthread"), "https",
+    ),
+    cpu("https asgi", "Raw ASGI by HTTPS", "asgi", SECURE_ASGI, "https"),
+    http2("h2", "Native hello by HTTP/2", "native", ("rgun-async", "nginx")),
+    http2("h2 wsgi", "Raw WSGI by HTTP/2", "wsgi", ("rgun-async sync", "rgun-async gevent", "granian")),
+    http2("h2 asgi", "Raw ASGI by HTTP/2", "asgi", ("rgun-async asyncio", "rgun-async uvloop", "granian asgi")),
     Case(
         "flask+redis", "Flask + Redis (`INCR`, `GET`), 4 workers, `ab -c 500`", "flask+redis", ab(500),
         (*WSGI, "rgun-async gthread", "gunicorn gthread", "gunicorn sync"), 4,

@@ -9,6 +9,7 @@ import pathlib
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -69,11 +70,15 @@ def end(process: subprocess.Popen, patience: float = 10) -> None:
     process.wait()
 
 
+# Of servers that have just made their certificate.
+UNVERIFIED = ssl._create_unverified_context()
+
+
 @contextlib.contextmanager
 def running(
-    command: list[str], port: int, env: dict[str, str], log: pathlib.Path, core: int | None
+    command: list[str], url: str | None, env: dict[str, str], log: pathlib.Path, core: int | None
 ) -> Iterator[subprocess.Popen]:
-    """The server, from its first answer on; ended with everything it started."""
+    """The server, from its first answer at `url` on, if there is one to wait for; ended with everything it started."""
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
     with log.open("wb") as output:
@@ -83,11 +88,11 @@ def running(
         )  # fmt: skip
     try:
         deadline = time.monotonic() + 20
-        while True:
+        while url:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ServerFailed(log.read_text(errors="replace")[-2000:])
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                with urllib.request.urlopen(url, timeout=5, context=UNVERIFIED) as answer:
                     if answer.status == 200 and answer.read():
                         break
             except OSError:
@@ -164,5 +169,36 @@ def ab(process: subprocess.Popen, url: str, core: int | None, connections: int, 
         longest=float(find(r"\n\s+100%\s+(\d+)")),
         failures=failed if complete else requests,
         cpu_us=used * 1e6 / complete if complete else 0.0,
+        detail=text,
+    )
+
+
+def h2load(process: subprocess.Popen, url: str, core: int | None, connections: int, streams: int, seconds: float) -> Result:
+    """`h2load -c connections -m streams`: HTTP/2, so many requests at a time on each connection."""
+    before = cpu_seconds(process.pid)
+    text = run(
+        ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds:g}", "--warm-up-time=0", url],
+        core,
+        seconds + 60,
+    )
+    used = cpu_seconds(process.pid) - before
+
+    def find(pattern: str, default: str = "0") -> str:
+        found = re.search(pattern, text)
+        return found[1] if found else default
+
+    requests = int(find(r"(\d+) 2xx"))
+    failed = int(find(r"(\d+) failed")) + int(find(r"(\d+) 4xx")) + int(find(r"(\d+) 5xx"))
+    # min, max, mean, standard deviation; it tells no percentiles.
+    times = re.search(r"time for request:\s+(\S+)\s+(\S+)\s+(\S+)", text)
+    _, longest, mean = map(milliseconds, times.groups()) if times else (0, 0, 0)
+    return Result(
+        requests=requests,
+        per_second=requests / seconds,
+        p50=mean,
+        p99=0.0,
+        longest=longest,
+        failures=failed if requests and "Application protocol: h2" in text else max(failed, 1),
+        cpu_us=used * 1e6 / requests if requests else 0.0,
         detail=text,
     )

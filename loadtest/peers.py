@@ -60,6 +60,33 @@ class Setup:
     port: int
     workers: int
     directory: pathlib.Path
+    # What it is to speak: "http", "https", "h2" (which is https, too), or behind nginx "uwsgi" and "uwsgi unix".
+    speaks: str = "http"
+
+    @property
+    def secure(self) -> bool:
+        return self.speaks in ("https", "h2")
+
+    @property
+    def address(self) -> str:
+        """Where the server listens, in the words that nginx and uWSGI share."""
+        return f"unix:{self.directory}/app.sock" if self.speaks == "uwsgi unix" else f"127.0.0.1:{self.port}"
+
+    @property
+    def cert(self) -> str:
+        return str(self.directory / "cert.pem")
+
+    @property
+    def key(self) -> str:
+        return str(self.directory / "key.pem")
+
+    def certify(self) -> None:
+        """Makes a certificate of the kind that most sites have: ECDSA, P-256."""
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-subj", "/CN=localhost", "-days", "2", "-keyout", self.key, "-out", self.cert],
+            check=True, capture_output=True,
+        )  # fmt: skip
 
     @property
     def module(self) -> str:
@@ -115,8 +142,14 @@ def _rgun(*more: str) -> Callable[[Setup], list[str]]:
         app = setup.module if setup.app.module else "builtin:hello"
         if setup.app.size:
             app = f"builtin:static:{setup.public}"
+        bind = {
+            "http": setup.address,
+            "uwsgi": f"uwsgi://{setup.address}",
+            "uwsgi unix": f"uwsgi:{setup.address}",
+        }.get(setup.speaks, f"https://{setup.address}?cert={setup.cert}&key={setup.key}")
+        http2 = ["--http-protocols", "h2,h1"] if setup.speaks == "h2" else []
         return [
-            str(RGUN), "-w", str(setup.workers), "-b", f"127.0.0.1:{setup.port}",
+            str(RGUN), "-w", str(setup.workers), "-b", bind, *http2,
             "--worker-connections", "1000", "--keep-alive", str(KEEP_ALIVE),
             "--log-level", "warning", "--chdir", setup.chdir, *more, app,
         ]  # fmt: skip
@@ -126,8 +159,10 @@ def _rgun(*more: str) -> Callable[[Setup], list[str]]:
 
 def _gunicorn(*more: str) -> Callable[[Setup], list[str]]:
     def command(setup: Setup) -> list[str]:
+        tls = ["--certfile", setup.cert, "--keyfile", setup.key] if setup.secure else []
+        behind = ["--protocol", "uwsgi"] if setup.speaks.startswith("uwsgi") else []
         return [
-            str(VENV / "bin/gunicorn"), "-w", str(setup.workers), "-b", f"127.0.0.1:{setup.port}",
+            str(VENV / "bin/gunicorn"), "-w", str(setup.workers), "-b", setup.address, *tls, *behind,
             "--worker-connections", "1000", "--keep-alive", str(KEEP_ALIVE),
             "--log-level", "warning", "--no-control-socket", "--chdir", setup.chdir, *more, setup.module,
         ]  # fmt: skip
@@ -137,9 +172,11 @@ def _gunicorn(*more: str) -> Callable[[Setup], list[str]]:
 
 def _granian(setup: Setup) -> list[str]:
     loop = ["--loop", "uvloop"] if setup.app.interface == "asgi" else []
+    tls = ["--ssl-certificate", setup.cert, "--ssl-keyfile", setup.key] if setup.secure else []
+    http = "auto" if setup.speaks == "h2" else "1"
     return [
         str(VENV / "bin/granian"), "--interface", setup.app.interface, "--workers", str(setup.workers),
-        "--host", "127.0.0.1", "--port", str(setup.port), "--http", "1", "--backlog", "2048",
+        "--host", "127.0.0.1", "--port", str(setup.port), "--http", http, "--backlog", "2048", *tls,
         # Its default caps the connections of a worker, idle ones too.
         "--backpressure", "1024", "--no-access-log", "--log-level", "warning", *loop,
         "--working-dir", setup.chdir, setup.module,
@@ -147,8 +184,10 @@ def _granian(setup: Setup) -> list[str]:
 
 
 def _uwsgi(setup: Setup) -> list[str]:
+    behind = setup.speaks.startswith("uwsgi")
     return [
-        str(VENV / "bin/uwsgi"), "--http11-socket", f"127.0.0.1:{setup.port}", "--master",
+        str(VENV / "bin/uwsgi"), "--uwsgi-socket" if behind else "--http11-socket",
+        setup.address.removeprefix("unix:"), "--master",
         "--processes", str(setup.workers), "--listen", "2048", "--disable-logging", "--need-app",
         "--die-on-term", "--so-keepalive", "--chdir", setup.chdir, "--virtualenv", str(VENV),
         "--module", setup.module,
@@ -156,8 +195,9 @@ def _uwsgi(setup: Setup) -> list[str]:
 
 
 def _uvicorn(setup: Setup) -> list[str]:
+    tls = ["--ssl-certfile", setup.cert, "--ssl-keyfile", setup.key] if setup.secure else []
     return [
-        str(VENV / "bin/uvicorn"), "--workers", str(setup.workers), "--host", "127.0.0.1",
+        str(VENV / "bin/uvicorn"), "--workers", str(setup.workers), "--host", "127.0.0.1", *tls,
         "--port", str(setup.port), "--backlog", "2048", "--loop", "uvloop", "--http", "httptools",
         "--timeout-keep-alive", str(KEEP_ALIVE), "--no-access-log", "--log-level", "warning",
         "--app-dir", setup.chdir, setup.module,
@@ -203,7 +243,8 @@ http {{
     client_body_temp_path {directory}/a; proxy_temp_path {directory}/b; fastcgi_temp_path {directory}/c;
     uwsgi_temp_path {directory}/d; scgi_temp_path {directory}/e;
     server {{
-        listen 127.0.0.1:{port} backlog=2048;
+        listen 127.0.0.1:{port} {listen} backlog=2048;
+        {server}
         location / {{ {location} }}
     }}
 }}
@@ -211,13 +252,29 @@ http {{
 
 
 def _nginx(setup: Setup) -> list[str]:
+    # As Debian's nginx.conf has it.
+    location = (
+        f"root {setup.public}; sendfile on; tcp_nopush on;"
+        if setup.app.size
+        else 'default_type text/plain; return 200 "hello world!";'
+    )
+    listen = {"https": "ssl", "h2": "ssl http2"}.get(setup.speaks, "")
+    tls = f"ssl_certificate {setup.cert}; ssl_certificate_key {setup.key}; ssl_protocols TLSv1.2 TLSv1.3;"
+    return _nginx_with(setup, setup.port, location, listen, tls if setup.secure else "")
+
+
+def front(setup: Setup, port: int) -> list[str]:
+    """nginx before a server that speaks uwsgi."""
+    location = f"include /etc/nginx/uwsgi_params; uwsgi_pass {setup.address};"
+    return _nginx_with(setup, port, location)
+
+
+def _nginx_with(setup: Setup, port: int, location: str, listen: str = "", server: str = "") -> list[str]:
     text = _NGINX.format(
         # Its workers read files that are ours alone.
         user="user root;" if os.geteuid() == 0 else "",
-        workers=setup.workers, directory=setup.directory, keep_alive=KEEP_ALIVE, port=setup.port,
-        # As Debian's nginx.conf has it.
-        location=f"root {setup.public}; sendfile on; tcp_nopush on;" if setup.app.size
-        else 'default_type text/plain; return 200 "hello world!";',
+        workers=setup.workers, directory=setup.directory, keep_alive=KEEP_ALIVE, port=port,
+        listen=listen, server=server, location=location,
     )  # fmt: skip
     config = setup.directory / "nginx.conf"
     config.write_text(text)

@@ -193,20 +193,24 @@ impl Server {
     /// With a service that speaks a protocol of its own, for listeners that name it: `--bind tcp://0.0.0.0:9000=NAME`.
     ///
     /// `serve` is any `async fn(Stream, Context)`; it may return a `Result`, whose error is logged. Its connections count under
-    /// `--worker-connections`, learn of a drain by [`Context::drain`], and are in the access log, as those of HTTP are.
+    /// `--worker-connections`, learn of a drain by [`Context::last_call`], and are in the access log,
+    /// as those of HTTP are.
     ///
     /// ```no_run
+    /// use std::pin::pin;
+    ///
     /// use rgun_async::app::tcp::{Context, Stream};
     /// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     ///
     /// async fn shout(stream: Stream, context: Context) -> std::io::Result<()> {
     ///     let mut stream = BufReader::new(stream);
     ///     let mut line = String::new();
+    ///     let mut last_call = pin!(context.last_call());
     ///     loop {
     ///         line.clear();
     ///         tokio::select! {
     ///             read = stream.read_line(&mut line) => if read? == 0 { return Ok(()) },
-    ///             () = context.drain().begun() => return Ok(()),
+    ///             () = &mut last_call => return Ok(()),
     ///         }
     ///         stream.write_all(line.to_uppercase().as_bytes()).await?;
     ///     }

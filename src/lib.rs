@@ -12,8 +12,8 @@
 //! | `server` | assembly: the one file that knows both master and worker | all below |
 //! | `master` | forks, supervises, reloads, upgrades; no Tokio, no HTTP | ground, `config`, `os` |
 //! | `worker` | one runtime: accept, drain, heartbeat | `proto`, `app`, ground, `config`, `os` |
-//! | `proto` | HTTP on one connection | `app`, ground, `config` |
-//! | `app` | what serves a request: tower services, built-ins, Python | ground, `config` |
+//! | `proto` | what is spoken on one connection: PROXY, TLS, HTTP/1 and 2, uwsgi, upgrades, TCP services | `app`, ground, `config` |
+//! | `app` | what serves a request or a connection: tower services, built-ins, files, Python | ground, `config` |
 //! | ground: `channel drain files heartbeat hooks last_words listener log news resident scoreboard tls websocket` | what both sides share | `os`, `config`, `error` |
 //! | `config` | every setting, declared once | `error` |
 //! | `os` | the only room, with the Python one, where `unsafe` compiles | `error` |

@@ -79,13 +79,14 @@ pub(crate) fn run(
         Ok(loaded) => loaded,
         Err(outcome) => return print(&outcome),
     };
-    if loaded.config.print_config {
-        let _ = io::stdout().write_all(loaded.print().as_bytes());
-    }
     let parts = match parts(&loaded.config) {
         Ok(parts) => parts,
         Err(exit) => return exit,
     };
+    // Not before: an interpreter that takes over does it, too.
+    if loaded.config.print_config {
+        let _ = io::stdout().write_all(loaded.print().as_bytes());
+    }
     if loaded.config.check_config || loaded.config.print_config {
         return check(&loaded.config, &parts);
     }

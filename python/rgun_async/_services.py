@@ -1,7 +1,7 @@
 """TCP services in Python: connections handed to asyncio's streams, or to functions that take gevent's sockets."""
 
-import errno
 import fcntl
+import inspect
 import socket
 import sys
 import termios
@@ -9,6 +9,8 @@ import traceback
 
 # A drain waits so many seconds for what is on its way, and then ends the input of those that wait for more.
 SOON = 0.15
+# What a client that is gone, or does not read for so long that the kernel gives it up, raises in who serves it.
+BROKEN = (ConnectionError, EOFError, TimeoutError)
 
 
 class Connections:
@@ -35,9 +37,8 @@ class Connections:
         return sock
 
 
-def has_left(error):
-    """Whether an error means that the client is gone: it has closed, or did not read for so long that the kernel gave it up."""
-    return isinstance(error, ConnectionError) or error.errno == errno.ETIMEDOUT
+def is_coroutine_function(handle):
+    return inspect.iscoroutinefunction(handle) or inspect.iscoroutinefunction(getattr(handle, "__call__", None))
 
 
 def sent_on(sock):
@@ -59,6 +60,16 @@ def end_input(sock):
     except OSError:
         # It is closed, or its client has left.
         pass
+
+
+def has_left(sock):
+    """Whether the client is gone. Where it is not, a connection that broke is another one of the service's."""
+    try:
+        return not getattr(sock, "_sock", sock).recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 class Streams(Connections):
@@ -96,14 +107,20 @@ class Streams(Connections):
         self.writer = Writer
         self.protocol = Protocol
 
+    @staticmethod
+    def misfit(handle):
+        """Why this cannot be served here, if it cannot."""
+        if not is_coroutine_function(handle):
+            return (
+                f"{handle!r} is no `async def handle(reader, writer)`, as --worker-class asgi has them; "
+                "one that blocks is served by gevent"
+            )
+
     def later(self, function, *arguments):
         self.told.set()
         self.loop.call_later(SOON, function, *arguments)
 
     def service(self, handle):
-        if not self.asyncio.iscoroutinefunction(handle):
-            raise TypeError(f"{handle!r} is no `async def handle(reader, writer)`")
-
         def start(fd, peer, done):
             # Not at once: this is no time to run code of the app's.
             self.loop.call_soon(self.begin, handle, self.adopt(fd), peer, done)
@@ -127,18 +144,15 @@ class Streams(Connections):
             writer.peer = peer
             try:
                 await handle(reader, writer)
+            except BROKEN:
+                if not has_left(sock):
+                    raise
             finally:
                 writer.close()
                 try:
                     await writer.wait_closed()
                 except OSError:
                     pass
-        except self.asyncio.IncompleteReadError:
-            # Its client has left in the middle of a message.
-            pass
-        except OSError as failed:
-            if not has_left(failed):
-                error = traceback.format_exc()
         except Exception:
             error = traceback.format_exc()
         finally:
@@ -148,6 +162,15 @@ class Streams(Connections):
 
 class Sockets(Connections):
     """For `handle(socket, address)`, in a greenlet each."""
+
+    @staticmethod
+    def misfit(handle):
+        """Why this cannot be served here, if it cannot."""
+        if is_coroutine_function(handle):
+            return (
+                f"{handle!r} is no `def handle(socket, address)`, as --worker-class gevent has them; "
+                "an `async def` is served by asgi"
+            )
 
     def later(self, function, *arguments):
         import gevent
@@ -166,11 +189,9 @@ class Sockets(Connections):
         error = None
         try:
             handle(sock, sock.getpeername() if peer is None else peer)
-        except OSError as failed:
-            if not has_left(failed):
+        except Exception as failed:
+            if not (isinstance(failed, BROKEN) and has_left(sock)):
                 error = traceback.format_exc()
-        except Exception:
-            error = traceback.format_exc()
         finally:
             self.open.discard(sock)
             sent = sent_on(sock)

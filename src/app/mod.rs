@@ -181,6 +181,13 @@ impl BootError {
             Self::Is(_) => Exit::Done,
         }
     }
+
+    /// A listener names a service, and what serves the app has none.
+    pub(crate) fn no_service(name: &str) -> Self {
+        Self::Load(format!(
+            "There is no service {name:?} here: Python's are served by --worker-class asgi or gevent."
+        ))
+    }
 }
 
 /// Where a worker waits whose host waits by itself: an epoll that is not the runtime's.
@@ -241,9 +248,7 @@ pub trait Host: 'static {
         names: &[&str],
     ) -> impl Future<Output = Result<Vec<Rc<dyn StreamApp>>, BootError>> {
         std::future::ready(match names.first() {
-            Some(name) => Err(BootError::Load(format!(
-                "There is no service {name:?} here: Python's are served by --worker-class asgi or gevent."
-            ))),
+            Some(name) => Err(BootError::no_service(name)),
             None => Ok(Vec::new()),
         })
     }

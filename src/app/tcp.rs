@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower_service::Service;
@@ -16,6 +17,9 @@ use tower_service::Service;
 use super::{Drain, Ends};
 use crate::error::AnyError;
 use crate::resident::Resident;
+
+/// How long what is on its way may take when a worker drains, as for HTTP.
+const ON_ITS_WAY: Duration = Duration::from_millis(150);
 
 /// A connection of a service, to read from and write to; it ends when this is dropped.
 ///
@@ -125,11 +129,21 @@ impl Context {
         &self.ends
     }
 
-    /// Tells when the worker is about to leave: the time to finish what is under way and to close. What is still open at
-    /// `--graceful-timeout` is cut.
+    /// Tells when the worker is about to leave: the time to finish what is under way, and to close what is idle at the
+    /// [last call](Self::last_call). What is still open at `--graceful-timeout` is cut.
     #[must_use]
     pub fn drain(&self) -> &Drain {
         &self.ends.drain
+    }
+
+    /// Waits until the worker drains and what clients had sent before they could know has had the time to arrive: then a
+    /// connection on which nothing is under way may end, and no request is lost. Connections that come out of the kernel's
+    /// queue while the worker drains have that time, too.
+    ///
+    /// *Cancel safety*: nothing is lost, but the time begins anew; keep one future for the whole connection.
+    pub async fn last_call(&self) {
+        self.drain().begun().await;
+        tokio::time::sleep(ON_ITS_WAY).await;
     }
 
     /// The name by which the listener has called the service.

@@ -189,6 +189,8 @@ fn binds_say_what_they_speak_in_the_file_and_on_the_command_line() {
         shown(&config),
         ["0.0.0.0:3", "http:unix:s?proxy=v1", "0.0.0.0:4"]
     );
+    let only = Start::new().file("[bind]\naddress = \":5\"\nprotocol = \"uwsgi\"\n");
+    assert_eq!(shown(&only.config(&["app"])), ["uwsgi://0.0.0.0:5"]);
     let words = ["app", "-b", ":1", "-b", "http://:1", "-b", "https://:2"];
     assert_eq!(
         Start::new().mistakes(&words),
@@ -205,7 +207,7 @@ fn binds_say_what_they_speak_in_the_file_and_on_the_command_line() {
     assert_eq!(
         start.mistakes(&["app"]),
         [
-            "rgun.toml:1: bind = an array: \":1\": \"workers\" is a setting for all binds: in the file it stands before the first [[bind]]"
+            "rgun.toml:1: bind: \":1\": \"workers\" is a setting for all binds: in the file it stands before the first [[bind]]"
         ]
     );
 }

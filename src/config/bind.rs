@@ -16,7 +16,7 @@ use super::raw::{Item, scalar};
 use super::value::{did_you_mean, nearest};
 use super::{Config, TlsVersion};
 use options::{KEYS, Key};
-use text::{Scheme, decoded, encoded, split};
+use text::{Scheme, decoded, encoded, mistaken, split};
 
 /// A listener of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -252,6 +252,11 @@ impl Bind {
         }
     }
 
+    /// Whether a bind can begin with this word and `://`.
+    pub(crate) fn names_scheme(word: &str) -> bool {
+        Scheme::named(word).is_some()
+    }
+
     /// What is spoken there under `config`.
     #[must_use]
     pub fn spoken(&self, config: &Config) -> Spoken {
@@ -286,20 +291,28 @@ impl Bind {
             Some((_, item)) => scalar(item, false).map(Some),
             None => Ok(None),
         };
-        let named = |error: String| {
-            let place = words("address").ok().flatten();
-            format!("{:?}: {error}", place.unwrap_or_default())
+        let named = |error: String| match words("address").ok().flatten() {
+            Some(place) => format!("{place:?}: {error}"),
+            None => error,
         };
-        let address = words("address")
-            .map_err(|error| format!("address {error}"))?
-            .ok_or("must have an address in each of its tables")?;
-        let address: Address = address.parse().map_err(named)?;
-        let protocol = words("protocol").map_err(|error| named(format!("protocol {error}")))?;
-        let service = words("service").map_err(|error| named(format!("service {error}")))?;
         let options: Vec<_> = table
             .iter()
             .filter(|(key, _)| !WORDS.contains(&key.as_str()))
-            .collect();
+            .map(|(name, item)| Ok((key(name, &WORDS)?, item)))
+            .collect::<Result<_, _>>()
+            .map_err(named)?;
+        let address = words("address")
+            .map_err(|error| format!("address {error}"))?
+            .ok_or("must have an address in each of its tables")?;
+        if let Some((scheme, _)) = split(&address) {
+            let name = scheme.name();
+            return Err(named(format!(
+                "is more than an address: in a table {name:?} is the protocol, and each option a key"
+            )));
+        }
+        let address: Address = address.parse().map_err(named)?;
+        let protocol = words("protocol").map_err(|error| named(format!("protocol {error}")))?;
+        let service = words("service").map_err(|error| named(format!("service {error}")))?;
         if protocol.is_none() && service.is_none() && options.is_empty() {
             return Ok(Self::plain(address));
         }
@@ -307,12 +320,11 @@ impl Bind {
             (Some(name), _) => Scheme::named(name)
                 .ok_or_else(|| named(format!("protocol {}", one_of(name, &Scheme::NAMES))))?,
             (None, Some(_)) => Scheme::Tcp,
-            (None, None) if options.iter().any(|(key, _)| key == "cert") => Scheme::Https,
+            (None, None) if options.iter().any(|(key, _)| key.name == "cert") => Scheme::Https,
             (None, None) => Scheme::Http,
         };
         let mut bind = Self::of_scheme(scheme, address, service).map_err(named)?;
-        for (name, item) in options {
-            let key = key(name, &WORDS).map_err(named)?;
+        for (key, item) in options {
             let values = if let (Item::List(items), true) = (item, key.many) {
                 items.iter().collect()
             } else {
@@ -324,7 +336,7 @@ impl Bind {
                 } else {
                     scalar(value, true)
                 };
-                let value = value.map_err(|error| named(format!("{name} {error}")))?;
+                let value = value.map_err(|error| named(format!("{} {error}", key.name)))?;
                 bind.set(key, &value).map_err(named)?;
             }
         }
@@ -458,8 +470,17 @@ impl FromStr for Bind {
 
 /// An address, as Gunicorn reads it.
 fn plain(text: &str) -> Result<Bind, String> {
+    if let Some((_, options)) = text.split_once('?')
+        && text.starts_with("unix:")
+        && let Some((name, _)) = options.split_once('=')
+        && KEYS.iter().any(|key| key.name == name)
+    {
+        return Err(format!("has options, which need a scheme: http:{text}"));
+    }
     text.parse().map(Bind::plain).map_err(|error: String| {
-        if !text.starts_with("unix:") && text.contains(['?', '=']) {
+        if let Some(mistake) = mistaken(text) {
+            mistake
+        } else if !text.starts_with("unix:") && text.contains(['?', '=']) {
             format!("{error}; options and services need a scheme, such as http://HOST:PORT?KEY=VALUE or tcp://HOST:PORT=SERVICE")
         } else {
             error

@@ -97,6 +97,12 @@ impl Check<'_> {
                     "services in Python are given the socket itself, without TLS".to_owned()
                 }
                 Speaks::Http | Speaks::Uwsgi => continue,
+                Speaks::Tcp(_)
+                    if services.is_none()
+                        && matches!(config.wsgi_app, Some(AppPath::Builtin(_))) =>
+                {
+                    "there is no such service: they come with a Python app, or a Rust program of one's own".to_owned()
+                }
                 Speaks::Tcp(name) => match no_service(name, services) {
                     Some(problem) => problem,
                     None => continue,

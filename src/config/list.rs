@@ -112,6 +112,8 @@ impl<K: Kind> Kind for Many<K> {
                 .map(|item| K::read(&Raw::Item(item.clone())))
                 .collect(),
             Raw::Item(Item::Text(text)) => Self::parse(text),
+            // `[bind]` for the only `[[bind]]`.
+            Raw::Item(Item::Table(_)) => K::read(raw).map(|one| vec![one]),
             Raw::Item(other) => Err(format!(
                 "must be an array of strings, not {}",
                 other.type_name()

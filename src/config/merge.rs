@@ -437,12 +437,16 @@ impl Merge {
         };
         if let Err(reason) = (setting.read)(&mut self.merged.config, raw) {
             let in_file = matches!(source, Source::File { .. });
-            let key = if in_file {
-                format!("{} = ", setting.name)
-            } else {
-                String::new()
+            let problem = match raw {
+                // Of which the type says nothing.
+                Raw::Item(Item::List(_) | Item::Table(_)) => {
+                    format!("{}: {reason}", setting.name)
+                }
+                Raw::Item(_) | Raw::Words(_) | Raw::Variable(_) if in_file => {
+                    format!("{} = {raw}: {reason}", setting.name)
+                }
+                Raw::Item(_) | Raw::Words(_) | Raw::Variable(_) => format!("{raw}: {reason}"),
             };
-            let problem = format!("{key}{raw}: {reason}");
             self.mistakes.push(Mistake::new(source.clone(), problem));
         }
         if let Some(place) = self.merged.sources.get_mut(index) {

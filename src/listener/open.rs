@@ -9,6 +9,8 @@ use std::path::Path;
 use nix::sys::stat::{Mode, umask};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::config::Bind;
+
 use super::{BindError, Bound, Held, Kind, Options, Shown, Site, backlog, inode, written};
 
 /// A TCP address; with `--reuse-port` a socket for each slot.
@@ -19,7 +21,15 @@ pub(super) fn open_tcp(
     options: &Options,
 ) -> Result<Bound, BindError> {
     let shown = || Shown(format!("('{host}', {port})"));
-    let address = resolve(host, port).map_err(|error| BindError::Impossible(shown(), error))?;
+    let address = resolve(host, port).map_err(|error| {
+        // `http:8000` is port 8000 of a host of that name.
+        let error = if Bind::names_scheme(host) {
+            io::Error::other(format!("{error}; a scheme is written {host}://HOST:PORT"))
+        } else {
+            error
+        };
+        BindError::Impossible(shown(), error)
+    })?;
     let reuse_port = options.slots.is_some();
     let first = tcp(address, reuse_port, options).map_err(|error| refused(&address, error))?;
     // With port 0 the others follow the first to the port that it got.

@@ -95,7 +95,11 @@ impl Lookout {
         self.kernel = None;
         if !directories.is_empty() {
             match kernel(&directories) {
-                Ok(kernel) => self.kernel = Some(kernel),
+                Ok(kernel) => {
+                    self.kernel = Some(kernel);
+                    // What has happened since the files were read, nobody has told: they are read once more.
+                    self.stir = Some((now, now));
+                }
                 Err(error) => tracing::warn!(
                     "inotify cannot be had ({error}): the files of TLS are looked at once a minute"
                 ),
@@ -257,4 +261,26 @@ fn letter(files: &Files) -> io::Result<std::fs::File> {
     let mut memory = std::fs::File::from(memory);
     memory.write_all(&files.to_bytes())?;
     Ok(memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_change_while_their_watch_moves_are_read_again() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let now = Instant::now();
+        let mut lookout = Lookout::default();
+        for directory in [&first, &second] {
+            let file = directory.path().join("a.pem");
+            lookout.watch([file.as_path()].into_iter(), now);
+            assert!(!lookout.is_due(now));
+            assert!(lookout.is_due(now + QUIET));
+            lookout.stir = None;
+            lookout.watch([file.as_path()].into_iter(), now);
+            assert!(!lookout.is_due(now + QUIET));
+            assert!(lookout.is_due(now + ANYWAY));
+        }
+    }
 }

@@ -290,6 +290,15 @@ impl Watch {
         }
     }
 
+    /// The connection leaves HTTP, for a long time: of the head nothing is kept but what the log tells.
+    pub(crate) fn enter_upgraded(&self) {
+        self.enter(Phase::Upgraded);
+        self.clock.changing.hold(|| {
+            let mut line = self.line.borrow_mut();
+            *line = method_and_target(&line).to_vec();
+        });
+    }
+
     /// The method and target being served, for the log; escaped.
     pub(crate) fn request(&self) -> String {
         method_and_target(&self.line.borrow())

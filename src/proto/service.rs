@@ -25,6 +25,7 @@ use super::http2::Seed;
 use super::io::Wire;
 use super::page;
 use super::reply::{Exchange, Reply};
+use super::upgrade;
 use crate::app::{App, Body, Ends, Line, Origin, Scheme};
 use crate::error::chain;
 
@@ -92,6 +93,9 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         {
             wire.upgrade.sow(seed);
             return Answer::page(page::switch_to_http2(), Exchange::of_upgrade(wire));
+        }
+        if upgradable {
+            upgrade::own(&mut parts);
         }
         let exchange = Exchange {
             wire: Rc::clone(wire),

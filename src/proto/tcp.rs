@@ -4,6 +4,7 @@
 //! The only deadline is that of a peer that does not read: a service may wait for the next message as long as it likes.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
 #[cfg(feature = "python")]
@@ -74,7 +75,8 @@ impl TcpService {
             let served = catch_unwind(AssertUnwindSafe(|| app.serve(stream, context)));
             let Ok(served) = served else {
                 tracing::error!("Panic in the service {name}");
-                return held.cut();
+                held.cut();
+                return shared.count();
             };
             let mut served = Some(served);
             let orderly = poll_fn(|cx| {
@@ -198,10 +200,10 @@ impl Held {
     }
 
     /// That a client has left is no error of its service's, which may not be able to go on without it.
-    fn tell(&self, error: &(dyn std::error::Error + 'static), name: &str) {
+    fn tell(&self, error: &(dyn Error + 'static), name: &str) {
         let text = crate::error::chain(error);
         let peer = Peer(&self.entry.watch().ends().peer);
-        if self.left.get() && error.downcast_ref().is_some_and(is_end) {
+        if self.left.get() && is_broken(error) {
             tracing::debug!("Client {peer} has left the service {name}: {text}");
         } else {
             tracing::error!("Error in the service {name} (ip={peer}): {text}");
@@ -209,17 +211,26 @@ impl Held {
     }
 }
 
-/// What a connection's end is to who reads from it or writes to it.
-fn is_end(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::NotConnected
-            | io::ErrorKind::TimedOut
-            | io::ErrorKind::UnexpectedEof
-    )
+/// Whether an error says no more than that a connection has ended, maybe within a message.
+fn is_broken(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::NotConnected
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::UnexpectedEof
+            )
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 impl Raw for Held {

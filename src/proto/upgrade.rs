@@ -7,12 +7,25 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use http::{HeaderValue, Uri, request};
 use hyper::rt::ReadBufCursor;
 
 use super::access::Record;
-use super::connections::Phase;
 use super::http2::Seed;
 use super::io::Wire;
+
+/// Gives each part of a head memory of its own. They lie in the library's buffer for reading, of 8 KiB at the least: whoever keeps
+/// one field for as long as the connection lasts, as the access log and apps do, keeps that as well.
+pub(super) fn own(parts: &mut request::Parts) {
+    if let Ok(uri) = Uri::try_from(parts.uri.to_string()) {
+        parts.uri = uri;
+    }
+    for value in parts.headers.values_mut() {
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = copy;
+        }
+    }
+}
 
 /// How far a connection has left HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,8 +47,8 @@ pub(super) struct Upgrade {
     stage: Cell<Stage>,
     /// Of the request that asked for it.
     record: RefCell<Option<Box<Record>>>,
-    /// It becomes HTTP/2.
-    seed: RefCell<Option<Seed>>,
+    /// It becomes HTTP/2. Apart, as few do.
+    seed: RefCell<Option<Box<Seed>>>,
 }
 
 impl Upgrade {
@@ -53,7 +66,7 @@ impl Upgrade {
 
     /// The connection is about to become HTTP/2.
     pub(super) fn sow(&self, seed: Seed) {
-        *self.seed.borrow_mut() = Some(seed);
+        *self.seed.borrow_mut() = Some(Box::new(seed));
     }
 
     /// What the library writes now is the answer's head, which it must not keep when it hands the stream over.
@@ -87,7 +100,7 @@ impl Wire {
         }
         inlet.leave_http();
         drop(inlet);
-        self.watch().enter(Phase::Upgraded);
+        self.watch().enter_upgraded();
         true
     }
 
@@ -97,7 +110,7 @@ impl Wire {
         let mut inlet = self.inlet.borrow_mut();
         let first = inlet.rest().to_vec();
         inlet.consume(first.len());
-        Some((seed, first))
+        Some((*seed, first))
     }
 
     /// The app has let go of the stream.
@@ -191,5 +204,35 @@ impl Wire {
         }
         ready!(self.poll_flush(cx))?;
         self.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_head_with_memory_of_its_own_is_the_same_head_elsewhere() {
+        for target in ["/", "/caf%C3%A9?a=b", "http://other:81/x", "*"] {
+            let buffer = Bytes::from(format!("{target}session=1; caf\u{e9}"));
+            let cookie = buffer.slice(target.len()..);
+            let (mut parts, ()) = http::Request::new(()).into_parts();
+            parts.uri = Uri::from_maybe_shared(buffer.slice(..target.len())).unwrap();
+            let cookie = HeaderValue::from_maybe_shared(cookie).unwrap();
+            parts.headers.append("cookie", cookie.clone());
+            parts.headers.append("cookie", HeaderValue::from_static(""));
+            parts
+                .headers
+                .append("x-last", HeaderValue::from_static("last"));
+            let before = parts.clone();
+            own(&mut parts);
+            assert_eq!(parts.uri, before.uri);
+            assert_eq!(parts.headers, before.headers);
+            drop((before, cookie));
+            // Nobody else has it any more.
+            assert!(buffer.is_unique(), "{target}");
+        }
     }
 }

@@ -30,8 +30,8 @@ enum ClientError {
         "the request does not fit into a packet: its variables have {0} bytes, the most is 65535"
     )]
     TooLarge(usize),
-    #[error("cannot connect")]
-    Connect(#[source] io::Error),
+    #[error("cannot connect to {0}")]
+    Connect(Address, #[source] io::Error),
     #[error("the connection broke")]
     Broken(#[source] io::Error),
     #[error("no word from the server for {} s", .0.as_secs_f64())]
@@ -73,7 +73,8 @@ fn talk(ask: &Ask) -> Result<u16, ClientError> {
             input
         }
     };
-    let stream = Stream::connect(&ask.address, ask.timeout).map_err(ClientError::Connect)?;
+    let stream = Stream::connect(&ask.address, ask.timeout)
+        .map_err(|error| ClientError::Connect(ask.address.clone(), error))?;
     let mut request = packet::of(ask, &stream.ends(), body.len())?;
     request.extend_from_slice(&body);
     exchange(stream, ask, &request)

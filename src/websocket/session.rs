@@ -37,7 +37,7 @@ enum Stage {
 #[derive(Debug)]
 pub struct Session {
     receiver: Receiver,
-    deflate: Option<(Packer, Unpacker)>,
+    deflate: Option<Box<(Packer, Unpacker)>>,
     stage: Stage,
     out: Vec<u8>,
     /// Those before this are sent.
@@ -51,7 +51,8 @@ impl Session {
         Self {
             receiver: Receiver::new(limit),
             deflate: agreement
-                .map(|agreement| (Packer::new(agreement), Unpacker::new(agreement))),
+                .map(|agreement| (Packer::new(agreement), Unpacker::new(agreement)))
+                .map(Box::new),
             stage: Stage::Open,
             out: Vec::new(),
             sent: 0,
@@ -61,7 +62,7 @@ impl Session {
     /// Takes from the front of `bytes` until there is something to tell, or nothing left.
     pub fn receive(&mut self, bytes: &mut &[u8]) -> Option<Event> {
         while !bytes.is_empty() && self.stage != Stage::Closed {
-            let unpacker = self.deflate.as_mut().map(|(_, unpacker)| unpacker);
+            let unpacker = self.deflate.as_deref_mut().map(|(_, unpacker)| unpacker);
             let received = match self.receiver.advance(bytes, unpacker) {
                 Ok(Some(received)) => received,
                 Ok(None) => return None,
@@ -126,7 +127,7 @@ impl Session {
             Kind::Text => Opcode::Text,
             Kind::Binary => Opcode::Binary,
         };
-        let packed = match &mut self.deflate {
+        let packed = match self.deflate.as_deref_mut() {
             Some((packer, _)) if data.len() >= WORTH_PACKING => packer.pack(data),
             Some(_) | None => None,
         };

@@ -7,13 +7,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Weak;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -181,13 +182,12 @@ impl Socket {
     /// or that the server goes away), and the app that the client has left for that reason.
     ///
     /// *Cancel safety*: dropping the future cuts the connection; the app is not told.
-    pub async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: T,
-        heartbeat: Heartbeat,
-        drain: impl Future<Output = Close>,
-    ) {
-        let mut serving = Serving {
+    pub fn serve<T, D>(&self, stream: T, heartbeat: Heartbeat, drain: D) -> Serve<'_, T, D>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+        D: Future<Output = Close>,
+    {
+        let serving = Serving {
             socket: self,
             stream,
             held: Vec::new(),
@@ -195,27 +195,68 @@ impl Socket {
             pulse: Pulse::new(heartbeat),
             done: false,
         };
-        let mut drain = pin!(drain);
-        let mut drained = false;
-        let outcome = poll_fn(|cx| {
-            if !drained && let Poll::Ready(close) = drain.as_mut().poll(cx) {
-                drained = true;
-                self.session.borrow_mut().close(&close);
-                self.ended(close);
+        Serve {
+            serving,
+            drain,
+            stage: Stage::Open,
+        }
+    }
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The client was told of the drain.
+    Drained,
+    /// All is said.
+    Over,
+}
+
+pin_project! {
+    /// A connection being served: [`Socket::serve`]. By hand, as there are many that idle: an `async` function holds what it was
+    /// given twice.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Serve<'a, T, D> {
+        serving: Serving<'a, T>,
+        #[pin]
+        drain: D,
+        stage: Stage,
+    }
+}
+
+impl<T, D> Future for Serve<'_, T, D>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    D: Future<Output = Close>,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let socket = this.serving.socket;
+        if *this.stage == Stage::Open
+            && let Poll::Ready(close) = this.drain.poll(cx)
+        {
+            *this.stage = Stage::Drained;
+            socket.session.borrow_mut().close(&close);
+            socket.ended(close);
+        }
+        if *this.stage != Stage::Over {
+            let outcome = ready!(this.serving.turn(cx));
+            if socket.end.borrow().is_none() {
+                socket.ended(Close::bare(close::ABNORMAL));
             }
-            serving.turn(cx)
-        })
-        .await;
-        if let Err(error) = &outcome {
-            tracing::debug!("WebSocket ended: {error}");
+            if let Err(error) = outcome {
+                tracing::debug!("WebSocket ended: {error}");
+                return Poll::Ready(());
+            }
+            *this.stage = Stage::Over;
         }
-        if self.end.borrow().is_none() {
-            self.ended(Close::bare(close::ABNORMAL));
-        }
-        if outcome.is_ok() {
-            // The client may have left already.
-            let _ = poll_fn(|cx| Pin::new(&mut serving.stream).poll_shutdown(cx)).await;
-        }
+        // The client may have left already.
+        Pin::new(&mut this.serving.stream)
+            .poll_shutdown(cx)
+            .map(drop)
     }
 }
 

@@ -1,8 +1,13 @@
 //! From an accepted connection to who speaks on it: a task each, by what is spoken at its listener. What is around that is
 //! taken off first: a PROXY header, then TLS.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Instant;
+
+use pin_project_lite::pin_project;
 
 use super::accept::Take;
 use super::gate::{Permit, Spare};
@@ -105,6 +110,23 @@ enum Room {
     None,
 }
 
+pin_project! {
+    /// A connection, and its permit until that has ended. An `async` block would hold the connection twice.
+    struct Held<C> {
+        #[pin]
+        connection: C,
+        permit: Permit,
+    }
+}
+
+impl<C: Future<Output = ()>> Future for Held<C> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().connection.poll(cx)
+    }
+}
+
 /// Where the connections of one listener go.
 pub(super) struct Dispatcher<H: Host> {
     services: Rc<Services<H>>,
@@ -122,13 +144,16 @@ impl<H: Host> Dispatcher<H> {
         let (proxies, port) = (self.proxies.clone(), self.port.clone());
         self.services.host.spawn(async move {
             let ends = match proxies {
-                Some(proxies) => proxies.meet(&stream, ends, room == Room::None).await,
+                // Apart from the task: it is much, and soon over.
+                Some(proxies) => {
+                    Box::pin(proxies.meet(&stream, ends, room == Room::None)).await
+                }
                 None => Some(ends),
             };
             let within = match (ends, port) {
                 (Some(ends), Some(port)) => {
                     let http = &services.http;
-                    http.secure(stream, ends, port, room == Room::None).await
+                    Box::pin(http.secure(stream, ends, port, room == Room::None)).await
                 }
                 (Some(ends), None) => Some((stream, ends)),
                 (None, _) => None,
@@ -147,10 +172,7 @@ impl<H: Host> Take for Dispatcher<H> {
         let is_bare = self.proxies.is_none() && self.port.is_none();
         if is_bare && self.spoken.speaks == Speaks::Http {
             let connection = self.services.http.serve(stream, ends);
-            self.services.host.spawn(async move {
-                connection.await;
-                drop(permit);
-            });
+            self.services.host.spawn(Held { connection, permit });
         } else {
             self.descend(stream, ends, Room::There, permit);
         }

@@ -56,3 +56,16 @@ def calculator(socket, address):
     except TTransport.TTransportException:
         # The client has left, or the worker is about to.
         pass
+
+
+async def stuck(reader, writer):
+    """Holds the whole worker up."""
+    await reader.readline()
+    while True:
+        pass
+
+
+async def backend(reader, writer):
+    """One whose own connection to somebody else is refused."""
+    await reader.readline()
+    raise ConnectionRefusedError("nobody is there")

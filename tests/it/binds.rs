@@ -76,6 +76,18 @@ fn print_config_shows_binds_as_they_can_be_written() {
 }
 
 #[test]
+fn print_config_prints_once_also_where_an_interpreter_takes_over() {
+    let server = Rgun::app("wsgi:app")
+        .bind("127.0.0.1:8001")
+        .arg("--print-config")
+        .spawn();
+    server.assert_exits(0).within(patience());
+    let shown = server.output();
+    let binds = shown.iter().filter(|line| line.starts_with("bind = "));
+    assert_eq!(binds.count(), 1, "{shown:?}");
+}
+
+#[test]
 fn other_words_for_an_address_keep_its_socket_over_a_reload() {
     let rgun = Rgun::app("builtin:hello");
     let (directory, socket) = (rgun.directory(), rgun.directory().join("s"));
@@ -139,6 +151,8 @@ fn a_bind_that_cannot_be_served_is_refused_at_the_start() {
             "has a cert without its key",
         ),
         ("tcp://127.0.0.1:0=nothing", "there is no such service"),
+        ("htps://127.0.0.1:0", "did you mean https?"),
+        ("http:8000", "a scheme is written http://HOST:PORT"),
     ] {
         let server = Rgun::app("builtin:hello").bind(bind).spawn();
         server.assert_exits(1).within(patience());

@@ -1,5 +1,8 @@
 //! TCP services: protocols of their own, in Rust and in Python, by the same workers and under the same caps as HTTP.
 
+mod counts;
+mod examples;
+
 use std::process::Command;
 
 use nix::sys::signal::Signal;
@@ -72,6 +75,11 @@ fn a_service_that_is_not_there_is_refused_with_the_nearest_one() {
     server.assert_exits(1).within(patience());
     server.wait_for_line("there is no such service; did you mean lines?");
     let server = Rgun::app("builtin:hello")
+        .bind("tcp://127.0.0.1:0=services:echo")
+        .spawn();
+    server.assert_exits(1).within(patience());
+    server.wait_for_line("there is no such service: they come with a Python app");
+    let server = Rgun::app("asgi:app")
         .bind("tcp://127.0.0.1:0=lines")
         .spawn();
     server.assert_exits(1).within(patience());
@@ -212,19 +220,78 @@ fn python_has_blocking_sockets_under_gevent() {
 }
 
 #[test]
-fn a_python_service_needs_a_driver_that_has_them() {
-    let server = Rgun::app("wsgi:app")
-        .args(["-k", "sync"])
+fn a_python_service_that_cannot_be_served_is_refused_at_the_start_and_by_the_check() {
+    for (app, args, service, code, said) in [
+        (
+            "wsgi:app",
+            &["-k", "sync"][..],
+            "services:echo",
+            4,
+            "There is no service \"services:echo\" here: Python's are served by --worker-class asgi or gevent.",
+        ),
+        (
+            "wsgi:app",
+            &["-k", "gthread", "--threads", "2"],
+            "services:echo",
+            4,
+            "are served by --worker-class asgi or gevent",
+        ),
+        (
+            "asgi:app",
+            &["-k", "asgi"],
+            "services:echo_blocking",
+            4,
+            "is no `async def handle(reader, writer)`",
+        ),
+        (
+            "wsgi:app",
+            &["-k", "gevent"],
+            "services:echo",
+            4,
+            "is no `def handle(socket, address)`",
+        ),
+        (
+            "asgi:app",
+            &["-k", "asgi"],
+            "services:ecko",
+            4,
+            "The service services:ecko: Failed to find attribute 'ecko'",
+        ),
+        (
+            "asgi:app",
+            &["-k", "asgi"],
+            "sevices:echo",
+            3,
+            "(for the service sevices:echo)",
+        ),
+    ] {
+        for (check, code) in [(&[][..], code), (&["--check-config"], 1)] {
+            let server = Rgun::app(app)
+                .args(args)
+                .args(check)
+                .bind(format!("tcp://127.0.0.1:0={service}"))
+                .spawn();
+            server.assert_exits(code).within(patience());
+            server.wait_for_line(said);
+        }
+    }
+    let server = Rgun::app("asgi:app")
+        .args(["-k", "asgi", "--check-config"])
         .bind("tcp://127.0.0.1:0=services:echo")
         .spawn();
-    server.assert_exits(4).within(patience());
-    server.wait_for_line("are served by --worker-class asgi or gevent");
+    server.assert_exits(0).within(patience());
+}
+
+#[test]
+fn a_broken_connection_of_the_services_own_is_told() {
     let server = Rgun::app("asgi:app")
         .args(["-k", "asgi"])
-        .bind("tcp://127.0.0.1:0=services:echo_blocking")
-        .spawn();
-    server.assert_exits(3).within(patience());
-    server.wait_for_line("is no `async def handle(reader, writer)`");
+        .bind("tcp://127.0.0.1:0=services:backend")
+        .start();
+    let mut client = server.connect();
+    client.send("x\n");
+    assert_eq!(client.until_end(), b"");
+    server.wait_for_line("ConnectionRefusedError: nobody is there");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-"""Compressed messages of every kind, size and agreement to an echo: python websocket_cases.py FAMILY URL.
+"""Compressed messages of every kind, size and agreement to an echo: python websocket_cases.py FAMILY URL. What is not compressed is in websocket_frames.py.
 
 The cases are those of the Autobahn suite: family 12 (five kinds of data) and 13 (seven offers of parameters), each with 18 sizes
 and fragmentations, 216 in all. The suite sends 1,000 messages in each, which takes hours where every byte is checked in Python;

@@ -15,6 +15,7 @@ mod gevent;
 mod gil;
 mod hooks;
 mod interface;
+mod last;
 mod load;
 mod named;
 mod names;
@@ -27,6 +28,7 @@ mod shared;
 mod signals;
 mod stuck;
 mod sync;
+mod texts;
 mod threads;
 mod traceback;
 mod woken;
@@ -137,7 +139,18 @@ impl Interpreter {
         if self.resolve(config, None) == WorkerClass::Gevent {
             gevent::patch(self.0)?;
         }
-        self.import(config).map(drop)
+        let app = self.import(config)?;
+        let seen = interface::of(&app).map_err(|error| load::boot(self.0, &error))?;
+        let names = services::named(config);
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        match (names.first(), self.resolve(config, seen)) {
+            (None, _) => Ok(()),
+            (Some(_), WorkerClass::Asgi) => services::check(self.0, &names, "Streams"),
+            (Some(_), WorkerClass::Gevent) => services::check(self.0, &names, "Sockets"),
+            (Some(name), WorkerClass::Sync | WorkerClass::Gthread | WorkerClass::Auto) => {
+                Err(BootError::no_service(name))
+            }
+        }
     }
 
     /// Whether Python could import `package`.

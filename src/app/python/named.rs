@@ -24,6 +24,11 @@ impl Named {
         }
     }
 
+    /// The path that is asked for, as it came.
+    pub(super) fn path(&self) -> &str {
+        self.target.path()
+    }
+
     /// The name of a request whose target nobody needs any more.
     pub(super) fn take(parts: &mut Parts) -> Self {
         Self {

@@ -16,6 +16,7 @@ use super::object::Ref;
 use super::{cstr, load, traceback};
 use crate::app::tcp::{Context, Ended, Stream, StreamApp};
 use crate::app::{Address, BootError};
+use crate::config::{Config, Speaks};
 use crate::error::AnyError;
 
 /// The part that has to be Python.
@@ -46,17 +47,11 @@ impl Services {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let serving = PyModule::from_code(
-            py,
-            GLUE,
-            c"rgun_async/_services.py",
-            c"rgun_async._services",
-        )
-        .and_then(|glue| driver(&glue))
-        .map_err(|error| load::boot(py, &error))?;
+        let serving = glue(py)
+            .and_then(|glue| driver(&glue))
+            .map_err(|error| load::boot(py, &error))?;
         let service = |name: &&str| {
-            let (module, callable) = name.split_once(':').unwrap_or((name, "handle"));
-            let handle = load::app(py, module, Some(callable))?;
+            let handle = handle(py, name, &serving)?;
             let start = serving
                 .call_method1("service", (handle,))
                 .map_err(|error| load::boot(py, &error))?;
@@ -82,6 +77,61 @@ impl Services {
             let text = traceback::text(serving.py(), &error);
             tracing::error!("The services cannot be told of the drain\n{text}");
         }
+    }
+}
+
+/// The services that listeners name.
+pub(super) fn named(config: &Config) -> Vec<String> {
+    let spoken = config.bind.iter().map(|bind| bind.spoken(config).speaks);
+    let names = spoken.filter_map(|speaks| match speaks {
+        Speaks::Tcp(name) => Some(name),
+        Speaks::Http | Speaks::Uwsgi => None,
+    });
+    names.collect()
+}
+
+/// Imports each of `names` and looks at it, as a worker with the glue's `driver` would.
+pub(super) fn check(
+    py: Python<'static>,
+    names: &[&str],
+    driver: &str,
+) -> Result<(), BootError> {
+    let driver = glue(py)
+        .and_then(|glue| glue.getattr(driver))
+        .map_err(|error| load::boot(py, &error))?;
+    names
+        .iter()
+        .try_for_each(|name| handle(py, name, &driver).map(drop))
+}
+
+fn glue(py: Python<'static>) -> PyResult<Bound<'static, PyModule>> {
+    PyModule::from_code(
+        py,
+        GLUE,
+        c"rgun_async/_services.py",
+        c"rgun_async._services",
+    )
+}
+
+/// What `MODULE:CALLABLE` leads to, where `driver` can serve it.
+fn handle(
+    py: Python<'static>,
+    name: &str,
+    driver: &Bound<'static, PyAny>,
+) -> Result<Ref, BootError> {
+    let (module, callable) = name.split_once(':').unwrap_or((name, "handle"));
+    let handle = load::app(py, module, Some(callable)).map_err(|error| match error {
+        BootError::Boot(text) => BootError::Boot(format!("{text}\n(for the service {name})")),
+        BootError::Load(text) => BootError::Load(format!("The service {name}: {text}")),
+        error @ BootError::Is(_) => error,
+    })?;
+    let misfit: Option<String> = driver
+        .call_method1("misfit", (&handle,))
+        .and_then(|misfit| misfit.extract())
+        .map_err(|error| load::boot(py, &error))?;
+    match misfit {
+        Some(text) => Err(BootError::Load(format!("The service {name}: {text}."))),
+        None => Ok(handle),
     }
 }
 

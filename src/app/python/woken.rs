@@ -14,6 +14,8 @@ pub(super) struct Woken {
     tasks: RefCell<Vec<Waker>>,
     /// Since when several have been waiting, as far as anybody asked.
     since: Cell<Option<Instant>>,
+    /// A turn is running: tasks can be woken now.
+    turning: Cell<bool>,
 }
 
 impl Woken {
@@ -32,12 +34,12 @@ impl Woken {
         self.tasks.borrow().is_empty()
     }
 
-    /// Whether several have been waiting for a while; between turns.
+    /// Whether several have been waiting for a turn for a while.
     ///
     /// What waits for the same (a time, a lock) goes on one after the other, with no turn between. Were the answers
     /// written at the end of it all, their clients would ask all at once again, and that for ever.
     pub(super) fn are_overdue(&self) -> bool {
-        if self.tasks.borrow().len() < 2 {
+        if self.turning.get() || self.tasks.borrow().len() < 2 {
             return false;
         }
         let now = Instant::now();
@@ -51,6 +53,17 @@ impl Woken {
     /// A turn begins: nobody has been waiting.
     pub(super) fn begin(&self) {
         self.since.set(None);
+        self.turning.set(true);
+    }
+
+    /// The turn has ended.
+    pub(super) fn end(&self) {
+        self.turning.set(false);
+    }
+
+    /// Whether a turn runs.
+    pub(super) fn is_turning(&self) -> bool {
+        self.turning.get()
     }
 
     /// Within a turn: wakes them.
@@ -82,6 +95,8 @@ mod tests {
         woken.push(Waker::noop().clone());
         assert!(woken.are_overdue());
         woken.begin();
+        assert!(!woken.are_overdue(), "a turn runs");
+        woken.end();
         assert!(!woken.are_overdue(), "the time begins with the question");
         assert!(woken.since.get().is_some());
     }

@@ -192,6 +192,30 @@ fn a_mistake_says_what_is_meant() {
         ("tcp:unix:/a", NO_SERVICE),
         ("tcp://:1=", "\"\" is no service's name"),
         (
+            "htps://:1",
+            "\"htps\" is no scheme; there are http, https, uwsgi, tcp; did you mean https?",
+        ),
+        (
+            "udp://:1",
+            "\"udp\" is no scheme; there are http, https, uwsgi, tcp",
+        ),
+        (
+            "wss://:1",
+            "\"wss\" is no scheme; there are http, https, uwsgi, tcp; WebSockets come by http:// and https://",
+        ),
+        (
+            "uwsgi:/run/a.sock",
+            "has no address behind its scheme: write uwsgi://HOST:PORT or uwsgi:unix:PATH",
+        ),
+        (
+            "tcp:9000=rpc",
+            "has no address behind its scheme: write tcp://HOST:PORT or tcp:unix:PATH",
+        ),
+        (
+            "unix:/a?proxy=v1",
+            "has options, which need a scheme: http:unix:/a?proxy=v1",
+        ),
+        (
             "127.0.0.1:1?proxy=v1",
             "\"1?proxy=v1\" is no port; it is a number from 0 to 65535; options and services need a scheme, such as http://HOST:PORT?KEY=VALUE or tcp://HOST:PORT=SERVICE",
         ),
@@ -227,7 +251,15 @@ fn tables_have_the_same_keys() {
         assert_eq!(read.map(|bind| bind.to_string()), Ok(bind.to_owned()));
     }
     for (text, said) in [
-        ("port = 1", "must have an address in each of its tables"),
+        ("proxy = 1", "must have an address in each of its tables"),
+        (
+            "adress = \":1\"",
+            "\"adress\" is no option of a bind; did you mean address?",
+        ),
+        (
+            "address = \"https://:1\"",
+            "\"https://:1\": is more than an address: in a table \"https\" is the protocol, and each option a key",
+        ),
         (
             "address = \"here:x\"",
             "\"here:x\": \"x\" is no port; it is a number from 0 to 65535",

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::{Speaks, TlsOptions};
+use super::{Speaks, TlsOptions, did_you_mean, nearest};
 
 /// What stands before an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,29 @@ pub(super) fn split(text: &str) -> Option<(Scheme, &str)> {
         return Some((scheme, rest));
     }
     rest.strip_prefix("//").map(|rest| (scheme, rest))
+}
+
+/// What is wrong with a bind that begins like one with a scheme, if it does.
+pub(super) fn mistaken(text: &str) -> Option<String> {
+    let (name, rest) = text.split_once(':')?;
+    if Scheme::named(name).is_some() {
+        return Some(format!(
+            "has no address behind its scheme: write {name}://HOST:PORT or {name}:unix:PATH"
+        ));
+    }
+    if name.is_empty() || name == "unix" || !rest.starts_with("//") {
+        return None;
+    }
+    let hint = match name {
+        "ws" | "wss" => "; WebSockets come by http:// and https://".to_owned(),
+        "h2" | "h2c" | "http2" => {
+            "; HTTP/2 is spoken at https:// and http:// where --http-protocols names h2"
+                .to_owned()
+        }
+        _ => did_you_mean(nearest(name, Scheme::NAMES)),
+    };
+    let names = Scheme::NAMES.join(", ");
+    Some(format!("{name:?} is no scheme; there are {names}{hint}"))
 }
 
 /// `%` and two digits stand for a byte.

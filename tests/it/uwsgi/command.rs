@@ -90,7 +90,7 @@ fn tells_by_its_exit_code_what_came_of_it() {
     let nobody = format!("127.0.0.1:{}", free_port());
     let refused = command(&["get", &nobody, "/"]);
     refused.assert_exits(1).within(patience());
-    refused.wait_for_line("Error: cannot connect: ");
+    refused.wait_for_line(&format!("Error: cannot connect to {nobody}: "));
     // Who speaks HTTP does not understand, and says so in its own way.
     let http = Rgun::app("builtin:hello")
         .args(["--header-timeout", "60"])

@@ -26,8 +26,6 @@ pub(in crate::app::python) struct Board {
     tasks: Woken,
     /// Tasks to start in the next turn.
     fresh: RefCell<Vec<Task>>,
-    /// A turn is running: tasks can be woken now.
-    turning: Cell<bool>,
     /// The turn is one within a step of the app's: no app may be called in it.
     aside: Cell<bool>,
     /// Tasks that wait for the end of that.
@@ -75,7 +73,7 @@ impl Board {
 
     /// Wakes a task, now or in the next turn.
     pub(super) fn wake(&self, py: Python<'_>, task: Waker) {
-        if self.turning.get() {
+        if self.tasks.is_turning() {
             task.wake();
         } else {
             self.tasks.push(task);
@@ -85,7 +83,7 @@ impl Board {
 
     /// Starts a task, now or in the next turn.
     pub(super) fn spawn(&self, py: Python<'_>, task: impl Future<Output = ()> + 'static) {
-        if self.turning.get() {
+        if self.tasks.is_turning() {
             tokio::task::spawn_local(counted(task));
         } else {
             self.fresh.borrow_mut().push(Box::pin(task));
@@ -111,7 +109,7 @@ impl Board {
 
     /// There is something for Python code to do: a turn that runs ends soon. Between turns Python code runs anyway.
     pub(super) fn tell_loop(&self) {
-        if self.turning.get() {
+        if self.tasks.is_turning() {
             self.work.set(true);
             if let Some(root) = &*self.root.borrow() {
                 root.wake_by_ref();
@@ -121,7 +119,7 @@ impl Board {
 
     /// Whether several answers have been waiting for a turn for a while.
     pub(super) fn is_overdue(&self) -> bool {
-        !self.turning.get() && self.tasks.are_overdue()
+        self.tasks.are_overdue()
     }
 
     /// Begins turns within a step of the app's, in which no other is called; what [`settle`](Self::settle) is to be told.
@@ -165,7 +163,6 @@ impl Board {
     pub(super) fn begin(&self) {
         self.tasks.begin();
         self.coming.set(true);
-        self.turning.set(true);
     }
 
     /// Within a turn: does what was asked for between the turns.
@@ -185,12 +182,12 @@ impl Board {
 
     /// After a turn.
     pub(super) fn end(&self) {
-        self.turning.set(false);
+        self.tasks.end();
     }
 
     /// Whether a turn runs.
     pub(super) fn is_turning(&self) -> bool {
-        self.turning.get()
+        self.tasks.is_turning()
     }
 
     /// After a turn: whether there is to be another one soon, as there is something to do.

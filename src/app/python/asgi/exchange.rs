@@ -178,7 +178,7 @@ impl Exchange {
         Ok(self.asgi.awaitables.done())
     }
 
-    fn start(&self, head: Box<Response<()>>, trailers: bool) -> PyResult<()> {
+    fn start(&self, head: Box<Response<AsgiBody>>, trailers: bool) -> PyResult<()> {
         let mut output = self.output.borrow_mut();
         match output.phase {
             Phase::Unstarted => {
@@ -200,14 +200,15 @@ impl Exchange {
         let mut output = self.output.borrow_mut();
         let phase = std::mem::replace(&mut output.phase, Phase::Complete);
         match phase {
-            Phase::Started(head, trailers) => {
+            Phase::Started(mut head, trailers) => {
                 let trails = trailers && self.facts.trailers;
                 if !more && !trails {
                     // Trailers that the client does not take are still to come from the app.
                     if trailers {
                         output.phase = Phase::Trailing;
                     }
-                    output.answer = Some(Ok(head.map(|()| AsgiBody::whole(bytes))));
+                    *head.body_mut() = AsgiBody::whole(bytes);
+                    output.answer = Some(Ok(head));
                     drop(output);
                     self.answered();
                     if !trailers {
@@ -233,7 +234,8 @@ impl Exchange {
                     output.push(bytes);
                     AsgiBody::stream(Rc::clone(self), length(head.headers()))
                 };
-                output.answer = Some(Ok(head.map(|()| body)));
+                *head.body_mut() = body;
+                output.answer = Some(Ok(head));
             }
             Phase::Streaming(trailers) => {
                 if output.sated && !output.bodiless && !bytes.is_empty() {
@@ -286,8 +288,9 @@ impl Exchange {
         };
         let range = FileRange::open(path, length)?;
         let mut output = self.output.borrow_mut();
-        if let Phase::Started(head, _) = std::mem::replace(&mut output.phase, Phase::Complete) {
-            let mut response = head.map(|()| AsgiBody::file(range.clone()));
+        let phase = std::mem::replace(&mut output.phase, Phase::Complete);
+        if let Phase::Started(mut response, _) = phase {
+            *response.body_mut() = AsgiBody::file(range.clone());
             response.extensions_mut().insert(range);
             output.answer = Some(Ok(response));
         }
@@ -306,8 +309,8 @@ impl Exchange {
                 "it does not follow a body whose start announced it",
             ));
         }
-        if self.facts.trailers && !output.sated {
-            output.trailers.extend(fields);
+        if self.facts.trailers && !output.sated && !fields.is_empty() {
+            output.trailers.get_or_insert_default().extend(fields);
         }
         if more {
             return Ok(());
@@ -410,7 +413,7 @@ impl Exchange {
                 self.close_input();
             }
         }
-        answer
+        answer.map(|answer| answer.map(|answer| *answer))
     }
 
     /// An app that waits for the client to take more goes on, if it has taken enough.

@@ -17,14 +17,16 @@ use pyo3::types::{
     PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PySequence, PyString, PyTuple,
 };
 
+use super::output::AsgiBody;
 use crate::app::python::names::Names;
 use crate::app::python::object::{self, Ref};
+use crate::app::python::texts::texts;
 
 /// A message of an app.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// `http.response.start`: the head, and whether trailers follow the body.
-    Start(Box<Response<()>>, bool),
+    /// `http.response.start`: the head, for a body to be put in, and whether trailers follow that.
+    Start(Box<Response<AsgiBody>>, bool),
     /// `http.response.body`: bytes, and whether more follow.
     Body(Bytes, bool),
     /// `http.response.pathsend`: a file as the body.
@@ -33,18 +35,6 @@ pub(super) enum Message {
     Trailers(HeaderMap, bool),
     /// `http.response.early_hint`: fields of an interim response.
     Hint(HeaderMap),
-}
-
-macro_rules! texts {
-    ($(#[$doc:meta])* struct $name:ident { $($field:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        struct $name { $($field: Bound<'static, PyString>),+ }
-        impl $name {
-            fn new(py: Python<'static>) -> Self {
-                Self { $($field: PyString::intern(py, $text)),+ }
-            }
-        }
-    };
 }
 
 texts! {
@@ -132,7 +122,7 @@ impl Messages {
             }
             "http.response.start" => {
                 let status = status(&required(message, &keys.status)?)?;
-                let mut head = Response::new(());
+                let mut head = Response::new(AsgiBody::whole(Bytes::new()));
                 *head.status_mut() = status;
                 if let Some(fields) = message.get_item(&keys.headers)? {
                     *head.headers_mut() = self.headers(room(), &fields)?;

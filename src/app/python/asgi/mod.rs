@@ -274,7 +274,7 @@ struct Inner {
     scopes: Scopes,
     messages: Rc<Messages>,
     ports: Rc<Ports>,
-    websocket: Settings,
+    websocket: Rc<Settings>,
     write_timeout: Duration,
     /// Until when the worker has to leave, once it does.
     until: Cell<Option<Instant>>,
@@ -302,7 +302,7 @@ impl Inner {
             state,
             messages: Rc::new(Messages::new(py)?),
             ports: Rc::default(),
-            websocket: Settings::from(config),
+            websocket: Rc::new(Settings::from(config)),
             write_timeout: config.write_timeout,
             until: Cell::new(None),
         })
@@ -470,7 +470,7 @@ impl Plain {
             origin,
             line,
         } = self;
-        match Dialogue::asked(&mut parts, &origin, app.websocket) {
+        match Dialogue::asked(&mut parts, &origin, &app.websocket) {
             Ok(dialogue) => {
                 Stage::Running(app.start(&mut parts, &origin, line, Input::Empty, dialogue))
             }

@@ -28,7 +28,7 @@ pub(super) enum Phase {
     #[default]
     Unstarted,
     /// The head has come; it waits for the first of the body. With it, whether trailers follow.
-    Started(Box<Response<()>>, bool),
+    Started(Box<Response<AsgiBody>>, bool),
     /// Part of the body has. With it, whether trailers follow.
     Streaming(bool),
     /// The body is complete, the trailers are not.
@@ -42,12 +42,13 @@ pub(super) enum Phase {
 pub(super) struct Output {
     pub(super) phase: Phase,
     /// For the request's future to take.
-    pub(super) answer: Option<Outcome>,
+    pub(super) answer: Option<Result<Box<Response<AsgiBody>>, AnyError>>,
     /// Of the task that sends the response.
     pub(super) waker: Option<Waker>,
     queue: VecDeque<Bytes>,
     queued: usize,
-    pub(super) trailers: HeaderMap,
+    /// Apart, as few have any.
+    pub(super) trailers: Option<Box<HeaderMap>>,
     end: Option<Result<(), AnyError>>,
     /// The server takes no more: the client has what it gets.
     pub(super) sated: bool,
@@ -88,7 +89,7 @@ impl Output {
 
     /// Everything has been taken, and it ended well.
     fn is_done(&self) -> bool {
-        self.queue.is_empty() && self.trailers.is_empty() && matches!(self.end, Some(Ok(())))
+        self.queue.is_empty() && self.trailers.is_none() && matches!(self.end, Some(Ok(())))
     }
 
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
@@ -101,10 +102,9 @@ impl Output {
                 self.park(cx);
                 Poll::Pending
             }
-            Some(Ok(())) if self.trailers.is_empty() => Poll::Ready(None),
             Some(Ok(())) => {
-                let trailers = std::mem::take(&mut self.trailers);
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+                let trailers = self.trailers.take();
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(*trailers))))
             }
             end @ Some(Err(_)) => {
                 let ended = end.replace(Ok(()));

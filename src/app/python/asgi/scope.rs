@@ -16,7 +16,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use rustc_hash::FxHashMap;
 
+use crate::app::python::last::Last;
 use crate::app::python::object::Ref;
+use crate::app::python::texts::texts;
 use crate::app::{Address, Ends, Gateway, Origin, Scheme, Tls, pem};
 
 /// What of the protocols is implemented.
@@ -25,26 +27,12 @@ const SPEC_VERSION: &str = "2.5";
 /// A header that only a trusted proxy may send: where the app is mounted.
 const SCRIPT_NAME: HeaderName = HeaderName::from_static("script_name");
 
-type Text = Bound<'static, PyString>;
-
 /// The `asgi` of every scope.
 pub(super) fn versions(py: Python<'static>) -> PyResult<Bound<'static, PyDict>> {
     let asgi = PyDict::new(py);
     asgi.set_item("version", "3.0")?;
     asgi.set_item("spec_version", SPEC_VERSION)?;
     Ok(asgi)
-}
-
-macro_rules! texts {
-    ($(#[$doc:meta])* struct $name:ident { $($field:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        struct $name { $($field: Text),+ }
-        impl $name {
-            fn new(py: Python<'static>) -> Self {
-                Self { $($field: PyString::intern(py, $text)),+ }
-            }
-        }
-    };
 }
 
 texts! {
@@ -312,41 +300,6 @@ impl Scopes {
 fn lies_under(path: &str, root: &str) -> bool {
     path.strip_prefix(root)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || root.ends_with('/'))
-}
-
-/// What was made of the bytes that came last; they often come again.
-struct Last<T> {
-    raw: Vec<u8>,
-    made: Option<T>,
-}
-
-impl<T> Default for Last<T> {
-    fn default() -> Self {
-        Self {
-            raw: Vec::new(),
-            made: None,
-        }
-    }
-}
-
-impl<T: Clone> Last<T> {
-    /// Longer ones are not worth the comparison.
-    const LONGEST: usize = 512;
-
-    fn get(&mut self, raw: &[u8], make: impl FnOnce(&[u8]) -> PyResult<T>) -> PyResult<T> {
-        if let Some(before) = &self.made
-            && self.raw == raw
-        {
-            return Ok(before.clone());
-        }
-        let fresh = make(raw)?;
-        if raw.len() <= Self::LONGEST {
-            self.raw.clear();
-            self.raw.extend_from_slice(raw);
-            self.made = Some(fresh.clone());
-        }
-        Ok(fresh)
-    }
 }
 
 /// A header name that came before.

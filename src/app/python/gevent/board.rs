@@ -30,8 +30,6 @@ pub(in crate::app::python) struct Board {
     pub(super) waiters: RefCell<Vec<Py<PyAny>>>,
     /// Tasks to wake in the next turn.
     tasks: Woken,
-    /// A turn is running: tasks can be woken now.
-    turning: Cell<bool>,
     /// A turn is certain to come: nobody needs to ask for one.
     coming: Cell<bool>,
     /// Asks the hub for a turn.
@@ -71,7 +69,7 @@ impl Board {
 
     /// Wakes a task, now or in the next turn.
     pub(super) fn wake(&self, py: Python<'_>, task: Waker) {
-        if self.turning.get() {
+        if self.tasks.is_turning() {
             task.wake();
         } else {
             self.note_task(task);
@@ -86,7 +84,7 @@ impl Board {
 
     /// Whether several answers have been waiting for a turn for a while.
     pub(super) fn is_overdue(&self) -> bool {
-        !self.turning.get() && self.tasks.are_overdue()
+        self.tasks.are_overdue()
     }
 
     /// After a turn that was given aside: the next one is as certain, or not, as it was before.
@@ -113,7 +111,7 @@ impl Board {
     /// Lets a greenlet go on that waits in `waiter`.
     pub(super) fn resume(&self, py: Python<'_>, waiter: Py<PyAny>) {
         self.note_waiter(waiter);
-        if !self.turning.get() {
+        if !self.tasks.is_turning() {
             self.request(py);
         }
     }
@@ -136,7 +134,6 @@ impl Board {
     pub(super) fn begin(&self) {
         self.tasks.begin();
         self.coming.set(true);
-        self.turning.set(true);
     }
 
     /// Within a turn: wakes what greenlets have asked to wake.
@@ -146,14 +143,14 @@ impl Board {
 
     /// After a turn; greenlets may run for a while now. The last request is not kept waiting for the clock.
     pub(super) fn end(&self) {
-        self.turning.set(false);
+        self.tasks.end();
         let several = self.jobs.borrow().len() > 1;
         self.until.set(several.then(|| Instant::now() + JOBS));
     }
 
     /// Whether a turn runs.
     pub(super) fn is_turning(&self) -> bool {
-        self.turning.get()
+        self.tasks.is_turning()
     }
 
     /// Whether a greenlet should take a request now.

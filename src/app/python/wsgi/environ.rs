@@ -22,11 +22,12 @@ use pyo3::types::{PyDict, PyString};
 use rustc_hash::FxHashMap;
 
 use self::connection::{Names, split_host};
-use self::field::{Header, Last, join, key};
+use self::field::{Header, join, key};
 use self::words::Values;
 use super::file::FileWrapper;
 use super::input::EmptyInput;
 use super::shape::{Shapes, Transport};
+use crate::app::python::last::Last;
 use crate::app::python::object::{self, Ref};
 use crate::app::{Ends, Gateway, Origin, Scheme};
 
@@ -62,9 +63,9 @@ pub(super) struct Environs {
     /// `SCRIPT_NAME` of the process's environment.
     script: String,
     headers: RefCell<FxHashMap<HeaderName, Header>>,
-    path: RefCell<Last>,
-    query: RefCell<Last>,
-    uri: RefCell<Last>,
+    path: RefCell<Last<Text>>,
+    query: RefCell<Last<Text>>,
+    uri: RefCell<Last<Text>>,
     shapes: Shapes,
     ends: RefCell<Vec<Option<Rc<Known>>>>,
     names: RefCell<Names>,
@@ -228,7 +229,10 @@ impl Environs {
             environ.set_item(&self.keys.protocol, protocol)?;
         }
         if let Some(query) = parts.uri.query() {
-            let query = self.query.borrow_mut().text(self.py, query.as_bytes())?;
+            let query = self
+                .query
+                .borrow_mut()
+                .get(query.as_bytes(), |raw| object::latin1(self.py, raw))?;
             environ.set_item(&self.keys.query, query)?;
         }
         if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
@@ -240,7 +244,7 @@ impl Environs {
             let uri = self
                 .uri
                 .borrow_mut()
-                .text(self.py, uri.as_str().as_bytes())?;
+                .get(uri.as_str().as_bytes(), |raw| object::latin1(self.py, raw))?;
             environ.set_item(&self.keys.uri, uri)?;
         }
         Ok(())
@@ -275,7 +279,7 @@ impl Environs {
         if path == "/" {
             return Ok(());
         }
-        let path = self.path.borrow_mut().with(path.as_bytes(), |path| {
+        let path = self.path.borrow_mut().get(path.as_bytes(), |path| {
             if memchr::memchr(b'%', path).is_none() {
                 return object::latin1(self.py, path);
             }

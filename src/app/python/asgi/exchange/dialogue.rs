@@ -33,7 +33,7 @@ use crate::websocket::session::Session;
 use crate::websocket::socket::{Heartbeat, Listener, Socket};
 
 /// The settings of every WebSocket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(in super::super) struct Settings {
     /// The largest message, in bytes.
     limit: u64,
@@ -74,10 +74,8 @@ enum Stage {
 pub(in super::super) struct Dialogue {
     handshake: Handshake,
     upgrade: RefCell<Option<OnUpgrade>>,
-    settings: Settings,
+    settings: Rc<Settings>,
     drain: Drain,
-    /// For the log.
-    path: String,
     stage: RefCell<Stage>,
 }
 
@@ -86,7 +84,7 @@ impl Dialogue {
     pub(in super::super) fn asked(
         parts: &mut Parts,
         origin: &Origin,
-        settings: Settings,
+        settings: &Rc<Settings>,
     ) -> Result<Option<Self>, Box<Response<AsgiBody>>> {
         // There where a connection may be upgraded at all, which few ask for.
         let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() else {
@@ -99,9 +97,8 @@ impl Dialogue {
             Ok(handshake) => Ok(Some(Self {
                 handshake,
                 upgrade: RefCell::new(Some(upgrade)),
-                settings,
+                settings: Rc::clone(settings),
                 drain: origin.drain().clone(),
-                path: parts.uri.path().to_owned(),
                 stage: RefCell::new(Stage::Fresh),
             })),
             Err(refused) => Err(Box::new(refusal(refused, &Named::of(parts)))),
@@ -250,32 +247,34 @@ impl Dialogue {
         let (Presence::Here, Some(upgrade)) = (exchange.presence.get(), upgrade) else {
             return Err(gone());
         };
-        let Settings {
-            limit, heartbeat, ..
-        } = self.settings;
         let this: Weak<Exchange> = Rc::downgrade(exchange);
-        let session = Session::new(limit, self.handshake.agreement.as_ref());
+        // No other answer comes: nobody needs the memory for its fields.
+        drop(exchange.room.take());
+        let session = Session::new(self.settings.limit, self.handshake.agreement.as_ref());
         let socket = Rc::new(Socket::new(session, this));
         self.enter(Stage::Open(Rc::clone(&socket)));
         let mut answer = status(StatusCode::SWITCHING_PROTOCOLS);
         *answer.headers_mut() = fields;
         exchange.settle_by(answer);
-        let (drain, served) = (self.drain.clone(), Rc::clone(exchange));
+        let served = Rc::clone(exchange);
         exchange.asgi.board.spawn(exchange.asgi.py(), async move {
-            match upgrade.await {
-                Ok(stream) => {
-                    let stream = TokioIo::new(stream);
+            let dialogue = served.dialogue.as_deref();
+            match upgrade.await.ok().zip(dialogue) {
+                Some((stream, dialogue)) => {
                     let leaving = async {
-                        drain.begun().await;
-                        Close::bare(match drain.departure() {
+                        dialogue.drain.begun().await;
+                        Close::bare(match dialogue.drain.departure() {
                             Some(Departure::End) => close::GOING_AWAY,
                             Some(Departure::Replaced) | None => close::SERVICE_RESTART,
                         })
                     };
-                    socket.serve(stream, heartbeat, leaving).await;
+                    let stream = TokioIo::new(stream);
+                    socket
+                        .serve(stream, dialogue.settings.heartbeat, leaving)
+                        .await;
                 }
                 // The client left before it had the answer.
-                Err(_) => socket.abandon(),
+                None => socket.abandon(),
             }
             served.condemn();
         });
@@ -297,7 +296,11 @@ impl Dialogue {
             Some(error) => {
                 tracing::error!(
                     "Error handling WebSocket {}:\n{}",
-                    self.path.escape_debug(),
+                    exchange
+                        .request
+                        .get()
+                        .map_or("", Named::path)
+                        .escape_debug(),
                     traceback::text(py, error)
                 );
                 close::INTERNAL_ERROR
@@ -337,7 +340,7 @@ impl Exchange {
     fn settle_by(&self, answer: Response<AsgiBody>) {
         let mut output = self.output.borrow_mut();
         output.phase = Phase::Complete;
-        output.answer = Some(Ok(answer));
+        output.answer = Some(Ok(Box::new(answer)));
         drop(output);
         self.answered();
         self.receivers.tell(&self.asgi);

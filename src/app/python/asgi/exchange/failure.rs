@@ -43,7 +43,7 @@ impl Exchange {
             _ if gone => Some(failed),
             Phase::Unstarted | Phase::Started(..) => {
                 output.answer = Some(if forsaken {
-                    Ok(self::forsaken())
+                    Ok(Box::new(self::forsaken()))
                 } else {
                     Err(failed.into())
                 });

@@ -6,12 +6,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::Text;
+use crate::app::python::last::Last;
 use crate::app::python::object;
 
 /// A header name that came before.
 pub(super) struct Header {
     pub(super) key: Text,
-    last: Last,
+    last: Last<Text>,
     /// What is a secret, or different each time, is not kept.
     pub(super) keep: bool,
 }
@@ -32,7 +33,7 @@ impl Header {
 
     pub(super) fn text(&mut self, py: Python<'static>, raw: &[u8]) -> PyResult<Text> {
         if self.keep {
-            self.last.text(py, raw)
+            self.last.get(raw, |raw| object::latin1(py, raw))
         } else {
             object::latin1(py, raw)
         }
@@ -60,41 +61,6 @@ pub(super) fn join(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
         joined.extend_from_slice(value.as_bytes());
     }
     joined
-}
-
-/// A text that is often what it was the last time.
-#[derive(Default)]
-pub(super) struct Last {
-    raw: Vec<u8>,
-    text: Option<Text>,
-}
-
-impl Last {
-    /// Longer ones are not worth the comparison.
-    const LONGEST: usize = 512;
-
-    pub(super) fn text(&mut self, py: Python<'static>, raw: &[u8]) -> PyResult<Text> {
-        self.with(raw, |raw| object::latin1(py, raw))
-    }
-
-    pub(super) fn with(
-        &mut self,
-        raw: &[u8],
-        make: impl FnOnce(&[u8]) -> PyResult<Text>,
-    ) -> PyResult<Text> {
-        if let Some(text) = &self.text
-            && self.raw == raw
-        {
-            return Ok(text.clone());
-        }
-        let text = make(raw)?;
-        if raw.len() <= Self::LONGEST {
-            self.raw.clear();
-            self.raw.extend_from_slice(raw);
-            self.text = Some(text.clone());
-        }
-        Ok(text)
-    }
 }
 
 #[cfg(test)]

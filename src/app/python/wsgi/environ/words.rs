@@ -1,25 +1,10 @@
 //! The keys and values that are set by name: interned, and made once.
 
-use pyo3::prelude::*;
-use pyo3::types::PyString;
-
-use super::Text;
-
-macro_rules! texts {
-    ($(#[$doc:meta])* struct $name:ident { $($field:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        pub(in crate::app::python::wsgi) struct $name { $(pub(super) $field: Text),+ }
-        impl $name {
-            pub(super) fn new(py: Python<'static>) -> Self {
-                Self { $($field: PyString::intern(py, $text)),+ }
-            }
-        }
-    };
-}
+use crate::app::python::texts::texts;
 
 texts! {
     /// The keys that are set by name.
-    struct Keys {
+    pub(in crate::app::python::wsgi) struct Keys {
         method = "REQUEST_METHOD",
         script = "SCRIPT_NAME",
         path = "PATH_INFO",
@@ -42,7 +27,7 @@ texts! {
 
 texts! {
     /// The values that many requests share.
-    struct Values {
+    pub(in crate::app::python::wsgi) struct Values {
         post = "POST",
         head = "HEAD",
         put = "PUT",
