@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL, PROTOCOL, INVALID = 1000, 1002, 1007
 # What a connection may take to end, or to answer at all.
-PATIENCE = 60
+PATIENCE = 60 * float(os.environ.get("RGUN_TEST_PATIENCE", "1"))
 # How long nothing may come where nothing is to come: a wait that proves nothing where it is too short.
 QUIET = 0.1
 # Bytes that are written before the loop has a turn.
