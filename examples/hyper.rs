@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 const SHOUT: HeaderValue = HeaderValue::from_static("shout");
 
 /// Longer lines come back in pieces.
-const LONGEST: usize = 1024;
+const LONGEST: u16 = 1024;
 
 async fn shout(request: Request<Body>) -> Result<Response<Full<bytes::Bytes>>, Infallible> {
     // It is there where the connection can be switched: HTTP/1.0 and HTTP/2 know no such thing.
@@ -68,10 +68,10 @@ fn switch(mut request: Request<Body>) -> Response<Full<bytes::Bytes>> {
 /// Answers line by line. A worker that is about to leave waits for its conversations until `--graceful-timeout`: it is for each
 /// to come to an end.
 async fn converse(stream: Upgraded, drain: &Drain) -> io::Result<()> {
-    let mut stream = BufReader::with_capacity(LONGEST, TokioIo::new(stream));
+    let mut stream = BufReader::with_capacity(LONGEST.into(), TokioIo::new(stream));
     let mut line = Vec::new();
     loop {
-        let mut few = (&mut stream).take(LONGEST as u64);
+        let mut few = (&mut stream).take(LONGEST.into());
         tokio::select! {
             read = few.read_until(b'\n', &mut line) => if read? == 0 { break },
             () = drain.begun() => {

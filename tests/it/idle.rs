@@ -1,4 +1,4 @@
-//! What ten thousand idle WebSockets cost two workers: under 4 KiB each above what is the app's own.
+//! What ten thousand idle WebSocket connections cost two workers: under 4 KiB each above what is the app's own.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::harness::frames::{HANDSHAKE, frame};
 use crate::harness::{Address, Rgun, Server, patience, root, venv};
 
-/// Measured are so many WebSockets,
+/// Measured are so many connections,
 const IDLE: usize = 10_000;
 /// beside some that have made the worker's own memory what it will be.
 const FIRST: usize = 500;
