@@ -20,14 +20,16 @@ const BOUND: usize = 4096;
 /// and what a heap of 40 MB may be larger than what is in it.
 const SLACK: usize = 256;
 
-/// The proportional set size of all workers, in bytes: proc(5), `smaps_rollup`.
+/// What all workers have for themselves, in bytes: proc(5), `smaps_rollup`. Not what they share, whose size goes with who else runs.
 fn memory(server: &Server) -> usize {
     let pids = server.worker_pids();
     assert_eq!(pids.len(), WORKERS);
     let of = |pid: &i32| {
         let path = format!("/proc/{pid}/smaps_rollup");
         let text = std::fs::read_to_string(&path).expect("a process of ours");
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Private_Dirty:"));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
         let kibibytes: usize = kibibytes.expect("a size").trim().parse().expect("a number");
         kibibytes * 1024

@@ -40,7 +40,7 @@ def scope(port):
 
 
 def memory():
-    return 1024 * int(re.search(r"^Pss:\s+(\d+)", pathlib.Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE)[1])
+    return 1024 * int(re.search(r"^Private_Dirty:\s+(\d+)", pathlib.Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE)[1])
 
 
 async def main(count):

@@ -1,7 +1,5 @@
 //! What comes again and again is made once.
 
-use pyo3::PyResult;
-
 /// What was made of the bytes that came last; they often come again.
 pub(super) struct Last<T> {
     raw: Vec<u8>,
@@ -25,11 +23,11 @@ impl<T: Clone> Last<T> {
     ///
     /// # Errors
     /// Those of `make`.
-    pub(super) fn get(
+    pub(super) fn get<E>(
         &mut self,
         raw: &[u8],
-        make: impl FnOnce(&[u8]) -> PyResult<T>,
-    ) -> PyResult<T> {
+        make: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Result<T, E> {
         if let Some(before) = &self.made
             && self.raw == raw
         {
@@ -68,9 +66,9 @@ mod tests {
         ] {
             let got = last.get(raw, |_| {
                 made += 1;
-                Ok(made)
+                Ok::<_, ()>(made)
             });
-            assert_eq!(got.unwrap(), expected);
+            assert_eq!(got, Ok(expected));
         }
     }
 }

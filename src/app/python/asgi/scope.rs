@@ -198,7 +198,7 @@ impl Scopes {
             scope.set_item(&self.keys.http_version, version)?;
         }
         if let Some(query) = parts.uri.query() {
-            let make = |raw: &[u8]| Ok(PyBytes::new(self.py, raw).into_any());
+            let make = |raw: &[u8]| PyResult::Ok(PyBytes::new(self.py, raw).into_any());
             let query = self.query.borrow_mut().get(query.as_bytes(), make)?;
             scope.set_item(&self.keys.query_string, query)?;
         }
@@ -246,7 +246,7 @@ impl Scopes {
         let (path, raw_path) = self.path.borrow_mut().get(raw.as_bytes(), |raw| {
             let raw_path = PyBytes::new(self.py, raw).into_any();
             let decoded = percent_decode(raw).decode_utf8_lossy();
-            Ok((PyString::new(self.py, &decoded).into_any(), raw_path))
+            PyResult::Ok((PyString::new(self.py, &decoded).into_any(), raw_path))
         })?;
         scope.set_item(&self.keys.path, path)?;
         scope.set_item(&self.keys.raw_path, raw_path)
