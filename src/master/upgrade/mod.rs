@@ -305,7 +305,6 @@ impl Master {
     }
 
     fn take_over(&mut self, old: Pid) {
-        tracing::info!("Master has been promoted.");
         if let Some(pidfile) = &mut self.setup.pidfile
             && let Err(error) = pidfile.promote()
         {
@@ -319,6 +318,8 @@ impl Master {
             .for_each(Bound::claim_path);
         self.upgrade.old = None;
         set_title(&self.title("master"));
+        // Who waits for this line looks at the pidfile and at ps next.
+        tracing::info!("Master has been promoted.");
         let ready = self.upgrade.ready;
         notify(Moment::Promoted { ready }, self.upgrade.standing);
         if !self.phase.is_running() {
