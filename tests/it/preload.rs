@@ -63,9 +63,12 @@ fn the_hooks_around_the_fork_run() {
         let server = preloaded(driver).workers(2).start();
         let mut numbers = HashSet::new();
         let mut pids = HashSet::new();
-        // Which of two idle workers takes a connection is the kernel's choice, and it has favourites.
-        until("both workers have answered", 6 * patience(), || {
-            let seen = facts(&server);
+        // Connections that stay are shared out; which of two idle workers takes one that goes is the kernel's choice.
+        let mut open = Vec::new();
+        until("both workers have answered", patience(), || {
+            let mut client = server.connect();
+            let seen = client.get("/").json();
+            open.push(client);
             let forks = seen["forks"].as_array().expect("a list");
             // A hook in the master for each fork up to this worker's, then one in the worker.
             assert_eq!(forks.last().expect("it was forked"), "child", "{seen}");
