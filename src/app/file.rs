@@ -82,7 +82,7 @@ impl FileRange {
         self.end = self.end.min(self.next.saturating_add(bytes));
     }
 
-    pub(crate) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &Arc<File> {
         &self.file
     }
 

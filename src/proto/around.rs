@@ -57,23 +57,43 @@ impl Around {
         })
     }
 
-    /// The file that is to answer a request in the app's place.
-    pub(super) fn file(&self, parts: &mut request::Parts) -> Option<Opening> {
+    /// Whether files answer requests.
+    #[inline]
+    pub(super) fn has_files(&self) -> bool {
+        #[cfg(feature = "static")]
+        {
+            self.mounts.is_some()
+        }
+        #[cfg(not(feature = "static"))]
+        false
+    }
+
+    /// The file that is to answer a request in the app's place; the requests of one turn share it until
+    /// [`end_turn`](Self::end_turn), if this one is `in_turn`.
+    pub(super) fn file(&self, parts: &mut request::Parts, in_turn: bool) -> Option<Opening> {
         #[cfg(feature = "static")]
         if let Some(mount) = self
             .mounts
             .as_ref()
             .and_then(|mounts| mounts.find(parts.uri.path()))
         {
-            if let Some(answer) = mount.answer(parts) {
+            if let Some(answer) = mount.answer(parts, in_turn) {
                 return Some(Opening::Now(Some(answer)));
             }
             let (taken, ()) = http::Request::new(()).into_parts();
             let parts = std::mem::replace(parts, taken);
             return Some(Opening::Later(Box::pin(Rc::clone(mount).serve(parts))));
         }
-        let _ = parts;
+        let _ = (parts, in_turn);
         None
+    }
+
+    /// A turn of the worker is over.
+    pub(super) fn end_turn(&self) {
+        #[cfg(feature = "static")]
+        if let Some(mounts) = &self.mounts {
+            mounts.end_turn();
+        }
     }
 
     /// The file that the app has named in its answer, with the answer's fields.

@@ -3,9 +3,13 @@
 //! The HTTP library is told of so many bytes that it need not write ([`Piece::Sent`](super::sending::Piece)); it then writes
 //! the head, and the file is sent behind that. Nothing can come between the two: until the file is on its way the library
 //! gets no byte of the next request, so it has nothing to say to that.
+//!
+//! What was read last is kept: requests of one turn that share a file share its bytes.
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::io;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use super::io::Wire;
@@ -16,12 +20,42 @@ use crate::files::append_cached;
 /// Room for the head before the file.
 const HEAD: usize = 1024;
 
+/// Part of a file, with room before it.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    /// [`HEAD`] bytes, and the file's.
+    bytes: Vec<u8>,
+    /// What they are of. A file is opened anew in each turn, so this one is no other.
+    file: Weak<File>,
+    from: u64,
+}
+
+impl Block {
+    /// Takes all of `range`, as far as it is in memory; false where it is not.
+    fn read(&mut self, range: &FileRange, length: usize) -> bool {
+        let is_same = std::ptr::eq(self.file.as_ptr(), Arc::as_ptr(range.file()))
+            && self.from == range.next()
+            && self.bytes.len() == HEAD + length;
+        if is_same {
+            return true;
+        }
+        self.file = Weak::new();
+        self.bytes.resize(HEAD, 0);
+        let read = append_cached(range.file(), &mut self.bytes, length, range.next());
+        let whole = matches!(read, Ok(read) if read == length);
+        if whole {
+            self.file = Arc::downgrade(range.file());
+            self.from = range.next();
+        }
+        whole
+    }
+}
+
 /// A file that waits for its head.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     waits: Cell<bool>,
-    /// [`HEAD`] bytes, and the file.
-    bytes: RefCell<Vec<u8>>,
+    block: RefCell<Block>,
 }
 
 impl Attached {
@@ -40,15 +74,13 @@ impl Wire {
         let Ok(length) = usize::try_from(range.left()) else {
             return false;
         };
-        let mut bytes = self.shared.spare.take();
-        bytes.resize(HEAD, 0);
-        let read = append_cached(range.file(), &mut bytes, length, range.next());
-        let whole = matches!(read, Ok(read) if read == length);
+        let mut block = self.shared.spare.take();
+        let whole = block.read(range, length);
         if whole {
-            *self.attached.bytes.borrow_mut() = bytes;
+            *self.attached.block.borrow_mut() = block;
             self.attached.waits.set(true);
         } else {
-            self.shared.spare.replace(bytes);
+            self.shared.spare.replace(block);
         }
         whole
     }
@@ -60,7 +92,8 @@ impl Wire {
         cx: &mut Context<'_>,
         head: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut bytes = self.attached.bytes.take();
+        let mut block = self.attached.block.take();
+        let bytes = &mut block.bytes;
         self.attached.waits.set(false);
         let start = HEAD.checked_sub(head.len());
         let before = start.and_then(|start| bytes.get_mut(start..HEAD));
@@ -68,7 +101,7 @@ impl Wire {
             (Some(start), Some(before)) if self.out.borrow().is_empty() => {
                 before.copy_from_slice(head);
                 let mut sent = start;
-                let polled = self.poll_send(cx, &bytes, &mut sent);
+                let polled = self.poll_send(cx, bytes, &mut sent);
                 let rest = bytes.get(sent..).unwrap_or_default();
                 self.out.borrow_mut().extend_from_slice(rest);
                 polled
@@ -83,7 +116,7 @@ impl Wire {
                 self.poll_flush(cx)
             }
         };
-        self.shared.spare.replace(bytes);
+        self.shared.spare.replace(block);
         match result {
             // What the socket has not taken yet is held here.
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(head.len())),
@@ -94,10 +127,10 @@ impl Wire {
     /// The file that waits has a head that was written before: it comes behind what is gathered.
     #[cold]
     pub(super) fn detach(&self) {
-        let bytes = self.attached.bytes.take();
+        let block = self.attached.block.take();
         self.attached.waits.set(false);
-        let file = bytes.get(HEAD..).unwrap_or_default();
+        let file = block.bytes.get(HEAD..).unwrap_or_default();
         self.out.borrow_mut().extend_from_slice(file);
-        self.shared.spare.replace(bytes);
+        self.shared.spare.replace(block);
     }
 }

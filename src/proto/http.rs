@@ -9,18 +9,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::StatusCode;
+use http::{StatusCode, request};
 use hyper::server::conn::http1;
 use tokio::sync::Notify;
 
 use super::access::{AccessLog, Format, Sink};
 use super::around::Around;
+use super::attached::Block;
 use super::connections::{Connections, Peer, Phase, Timeouts, Verdict};
 use super::forwarded::Forwarded;
 use super::guard::{Refusal, Rules};
 use super::http2::{self, Http2, Start};
 use super::io::{Io, Wire};
-use super::late::Late;
+use super::late::{Late, Turn};
+use super::opening::Opening as FileOpening;
 use super::page;
 use super::service::Service;
 use super::stream::Stream;
@@ -60,7 +62,7 @@ pub(crate) struct Shared {
     recycle: Notify,
     pub(crate) late: Late,
     /// Where small files are read; nobody's while one is on its way.
-    pub(super) spare: RefCell<Vec<u8>>,
+    pub(super) spare: RefCell<Block>,
 }
 
 impl Shared {
@@ -70,6 +72,33 @@ impl Shared {
             Address::Tcp(address) => self.fronts.allows_socket(address),
             Address::Unix(_) => true,
         }
+    }
+
+    /// The file that answers a request in the app's place.
+    #[inline]
+    pub(super) fn file(&self, parts: &mut request::Parts) -> Option<FileOpening> {
+        let around = self.around.as_ref()?;
+        if around.has_files() {
+            self.file_around(around, parts)
+        } else {
+            None
+        }
+    }
+
+    fn file_around(&self, around: &Around, parts: &mut request::Parts) -> Option<FileOpening> {
+        let turn = self.late.join();
+        if turn == Turn::First {
+            around.end_turn();
+        }
+        around.file(parts, turn != Turn::Alone)
+    }
+
+    /// The turn of the worker is over: answers that wait for it are sent.
+    fn poll_end_turn(&self, cx: &Context<'_>) -> Poll<()> {
+        if let Some(around) = &self.around {
+            around.end_turn();
+        }
+        self.late.poll_send(cx)
     }
 
     /// One request more was answered.
@@ -244,10 +273,10 @@ impl<A: App> HttpService<A> {
     }
 
     /// Sends the answers of each turn at its end; a task of the worker's, which never ends. Without it each answer is
-    /// sent at once.
+    /// sent at once, and requests share nothing.
     pub(crate) fn send_late(&self) -> impl Future<Output = ()> + 'static {
         let shared = Rc::clone(&self.shared);
-        poll_fn(move |cx| shared.late.poll_send(cx))
+        poll_fn(move |cx| shared.poll_end_turn(cx))
     }
 
     /// Serves one connection to its end. Never panics, whatever the app does.

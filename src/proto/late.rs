@@ -5,6 +5,8 @@
 //! runtime wakes the connections that are ready, in one go, before it runs any, so the task that the first of them wakes
 //! comes behind all of them. No answer waits for more than a tick of the coarse clock (4 ms and less), even if a
 //! service keeps the thread for that long.
+//!
+//! The same task ends what requests of one turn share.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -22,6 +24,19 @@ pub(crate) struct Late {
     sender: RefCell<Option<Waker>>,
     /// When the first of them began to wait.
     since: Cell<i64>,
+    /// When requests of this turn began to share something.
+    shared: Cell<Option<i64>>,
+}
+
+/// What a request finds of those before it in the same turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing: no task ends turns.
+    Alone,
+    /// Nothing: it is the first, or the last one is too long ago.
+    First,
+    /// What they share.
+    Another,
 }
 
 impl Late {
@@ -46,6 +61,23 @@ impl Late {
         }
     }
 
+    /// A request joins those that share something until the task runs, for a tick of the coarse clock at the most.
+    pub(super) fn join(&self) -> Turn {
+        let sender = self.sender.borrow();
+        let Some(sender) = &*sender else {
+            return Turn::Alone;
+        };
+        let now = tick();
+        match self.shared.replace(Some(now)) {
+            Some(before) if before == now => Turn::Another,
+            Some(_) => Turn::First,
+            None => {
+                sender.wake_by_ref();
+                Turn::First
+            }
+        }
+    }
+
     /// The task. Never ends.
     pub(crate) fn poll_send(&self, cx: &Context<'_>) -> Poll<()> {
         let mut sender = self.sender.borrow_mut();
@@ -56,6 +88,7 @@ impl Late {
             *sender = Some(cx.waker().clone());
         }
         drop(sender);
+        self.shared.set(None);
         self.send();
         Poll::Pending
     }

@@ -253,7 +253,11 @@ impl<C: Carrier> Exchange<C> {
     }
 
     /// The head and the body of a response that keeps to the rules; `file` is what its body is, if it is one.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "parts of a response are large: by a call they are copied six times more"
+    )]
+    #[inline(always)]
     fn finish<B>(
         self,
         parts: &mut response::Parts,
@@ -412,7 +416,11 @@ impl<B, C> Reply<B, C>
 where
     B: Body<Data = Bytes, Error = AnyError>,
 {
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "it is large: by a call it is copied once more"
+    )]
+    #[inline(always)]
     fn new(
         body: Option<Coming<B>>,
         sending: Option<Box<Sending>>,

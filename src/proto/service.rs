@@ -119,9 +119,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Service<A> {
         } else {
             Body::incoming(incoming, wire.expect_body())
         };
-        if let Some(around) = &wire.shared.around
-            && let Some(file) = around.file(&mut parts)
-        {
+        if let Some(file) = wire.shared.file(&mut parts) {
             // The connection sees to what the client sends with it.
             drop(body);
             return Answer::file(file, exchange);
@@ -162,6 +160,7 @@ pub(super) fn asked<C: Carrier>(wire: &C, parts: &request::Parts) -> Option<Box<
 }
 
 /// Whether the request is for the app; else the page that answers it.
+#[inline]
 #[expect(
     clippy::result_large_err,
     reason = "a page is made once, where there is no app to call"

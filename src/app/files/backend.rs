@@ -37,7 +37,7 @@ struct Last {
     found: Option<Found>,
     /// Where it begins to read.
     start: u64,
-    /// All that it has looked for, in order.
+    /// All that it has looked for, in order, each once.
     looks: Vec<Look>,
     /// One of them has failed in a way that another may not.
     odd: bool,
@@ -108,10 +108,14 @@ impl View {
                 None
             }
         };
-        last.looks.push(Look {
+        let look = Look {
             path: path.clone(),
             found: standing,
-        });
+        };
+        // The library asks of one file more than once.
+        if !last.looks.contains(&look) {
+            last.looks.push(look);
+        }
         let found = found?;
         last.found = Some(found.clone());
         last.path = path;

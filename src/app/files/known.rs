@@ -4,11 +4,17 @@
 //! what stands at the names that it looks for. For each such request the server looks for the same names again; where all of
 //! them are as they were, the answer's head is, too, and the library need not make it anew. Nothing here grows old: a file
 //! that was replaced, or a compressed one that has come beside it, is another finding.
+//!
+//! Requests that a worker serves in one turn had all come when the turn began: they share what was opened for the first of
+//! them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{
     ACCEPT_ENCODING, HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
@@ -26,20 +32,44 @@ const PATHS: usize = 512;
 const KINDS: usize = 4;
 /// No more is remembered of a longer `Accept-Encoding`.
 const LONGEST: usize = 128;
+/// So many files are held open for the rest of a turn.
+const HELD: usize = 16;
 
 /// What the library has said of one directory.
 #[derive(Debug, Default)]
-pub(super) struct Known(RefCell<HashMap<Box<str>, Vec<Answer>>>);
+pub(super) struct Known {
+    answers: RefCell<HashMap<Box<str>, Vec<Answer>>>,
+    /// What was found in this turn.
+    found: RefCell<Vec<Found>>,
+}
 
 #[derive(Debug)]
 struct Answer {
     encodings: Option<HeaderValue>,
     looks: Vec<Look>,
-    headers: HeaderMap,
+    headers: Rc<HeaderMap>,
+}
+
+/// An answer that holds, and its file.
+#[derive(Debug)]
+struct Found {
+    asked: Asked,
+    headers: Rc<HeaderMap>,
+    file: Arc<File>,
+    length: u64,
+}
+
+impl Found {
+    fn response(&self) -> Response<FileBody> {
+        let range = FileRange::new(Arc::clone(&self.file), 0, self.length);
+        let mut response = Response::new(FileBody::new(range));
+        *response.headers_mut() = HeaderMap::clone(&self.headers);
+        response
+    }
 }
 
 /// A name that the library has looked for, and what stood there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Look {
     pub(super) path: PathBuf,
     pub(super) found: Option<Standing>,
@@ -52,8 +82,8 @@ pub(super) struct Asked {
     encodings: Option<HeaderValue>,
 }
 
-impl From<Key<'_>> for Asked {
-    fn from(key: Key<'_>) -> Self {
+impl From<&Key<'_>> for Asked {
+    fn from(key: &Key<'_>) -> Self {
         Self {
             path: key.path.into(),
             encodings: key.encodings.cloned(),
@@ -66,6 +96,12 @@ impl From<Key<'_>> for Asked {
 pub(super) struct Key<'a> {
     path: &'a str,
     encodings: Option<&'a HeaderValue>,
+}
+
+impl Asked {
+    fn is(&self, key: &Key<'_>) -> bool {
+        *self.path == *key.path && self.encodings.as_ref() == key.encodings
+    }
 }
 
 impl<'a> Key<'a> {
@@ -97,9 +133,36 @@ impl<'a> Key<'a> {
 }
 
 impl Known {
-    /// The answer, if there is one that still holds.
-    pub(super) fn answer(&self, key: &Key<'_>, root: &Root) -> Option<Response<FileBody>> {
-        let answers = self.0.borrow();
+    /// The answer, if there is one that still holds. It is held for others who ask for the same until
+    /// [`forget_found`](Self::forget_found) is called, if `in_turn`.
+    pub(super) fn answer(
+        &self,
+        key: &Key<'_>,
+        root: &Root,
+        in_turn: bool,
+    ) -> Option<Response<FileBody>> {
+        if !in_turn {
+            return Some(self.find(key, root)?.response());
+        }
+        let mut held = self.found.borrow_mut();
+        if let Some(found) = held.iter().find(|found| found.asked.is(key)) {
+            return Some(found.response());
+        }
+        let found = self.find(key, root)?;
+        let response = found.response();
+        if held.len() < HELD {
+            held.push(found);
+        }
+        Some(response)
+    }
+
+    /// The turn is over: what is asked for now is looked for anew.
+    pub(super) fn forget_found(&self) {
+        self.found.borrow_mut().clear();
+    }
+
+    fn find(&self, key: &Key<'_>, root: &Root) -> Option<Found> {
+        let answers = self.answers.borrow();
         let answer = answers
             .get(key.path)?
             .iter()
@@ -121,9 +184,12 @@ impl Known {
             }
         }
         let (file, length) = chosen?;
-        let mut response = Response::new(FileBody::new(FileRange::new(file, 0, length)));
-        *response.headers_mut() = answer.headers.clone();
-        Some(response)
+        Some(Found {
+            asked: Asked::from(key),
+            headers: Rc::clone(&answer.headers),
+            file,
+            length,
+        })
     }
 
     /// Remembers the answer that the library has given when it had looked for these names.
@@ -136,7 +202,7 @@ impl Known {
         let Some(looks) = looks.filter(|_| answer.status() == StatusCode::OK) else {
             return;
         };
-        let mut answers = self.0.borrow_mut();
+        let mut answers = self.answers.borrow_mut();
         if answers.len() >= PATHS && !answers.contains_key(&*asked.path) {
             answers.clear();
         }
@@ -148,7 +214,7 @@ impl Known {
             Answer {
                 encodings: asked.encodings,
                 looks,
-                headers: answer.headers().clone(),
+                headers: Rc::new(answer.headers().clone()),
             },
         );
     }

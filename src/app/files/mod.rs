@@ -61,6 +61,13 @@ impl Mounts {
     pub(crate) fn find(&self, path: &str) -> Option<&Rc<Mount>> {
         self.0.iter().find(|mount| mount.has(path))
     }
+
+    /// Files that were opened for several requests of one turn of the worker are not held any longer.
+    pub(crate) fn end_turn(&self) {
+        for mount in &self.0 {
+            mount.known.forget_found();
+        }
+    }
 }
 
 fn links(config: &Config) -> Links {
@@ -94,14 +101,19 @@ impl Mount {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// The answer to a request whose path is under this one, if it is known and nothing has to be waited for.
-    pub(crate) fn answer(&self, parts: &request::Parts) -> Option<Response<FileBody>> {
-        self.known.answer(&Key::of(parts)?, &self.root)
+    /// The answer to a request whose path is under this one, if it is known and nothing has to be waited for; from what the
+    /// turn of the worker has found already, if it is `in_turn`.
+    pub(crate) fn answer(
+        &self,
+        parts: &request::Parts,
+        in_turn: bool,
+    ) -> Option<Response<FileBody>> {
+        self.known.answer(&Key::of(parts)?, &self.root, in_turn)
     }
 
     /// Answers a request whose path is under this one.
     pub(crate) async fn serve(self: Rc<Self>, mut parts: request::Parts) -> Response<FileBody> {
-        let asked = Key::of(&parts).map(Asked::from);
+        let asked = Key::of(&parts).as_ref().map(Asked::from);
         let rest = parts
             .uri
             .path()

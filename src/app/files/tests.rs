@@ -110,3 +110,43 @@ async fn a_redirect_stays_under_its_prefix_and_on_its_host() {
     let (response, _) = ask(&mount, Request::get("/assets?a")).await;
     assert_eq!(response.headers()[LOCATION], "/assets/?a");
 }
+
+fn known(mount: &Mount, in_turn: bool) -> Option<Response<FileBody>> {
+    let (parts, ()) = Request::get("/digits.txt").body(()).unwrap().into_parts();
+    mount.answer(&parts, in_turn)
+}
+
+async fn text(answer: Option<Response<FileBody>>) -> Option<String> {
+    let body = answer?.into_body().collect().await.unwrap().to_bytes();
+    Some(String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn what_the_library_has_said_holds_until_the_file_is_another() {
+    let (root, mount) = mount("");
+    assert!(known(&mount, false).is_none());
+    ask(&mount, Request::get("/digits.txt")).await;
+    assert_eq!(text(known(&mount, false)).await.unwrap(), "0123456789");
+    std::fs::write(root.path().join("digits.txt"), "abc").unwrap();
+    assert!(known(&mount, false).is_none());
+}
+
+#[tokio::test]
+async fn requests_of_one_turn_share_what_was_opened_and_the_next_turn_looks_again() {
+    let (root, mount) = mount("");
+    ask(&mount, Request::get("/digits.txt")).await;
+    let first = known(&mount, true).unwrap();
+    std::fs::write(root.path().join("new"), "abc").unwrap();
+    std::fs::rename(root.path().join("new"), root.path().join("digits.txt")).unwrap();
+    let second = known(&mount, true).unwrap();
+    let file = |answer: &Response<FileBody>| Arc::clone(answer.body().range().unwrap().file());
+    assert!(Arc::ptr_eq(&file(&first), &file(&second)));
+    assert_eq!(text(Some(second)).await.unwrap(), "0123456789");
+    mount.known.forget_found();
+    assert!(known(&mount, true).is_none(), "it is another file");
+    assert_eq!(
+        Arc::strong_count(&file(&first)),
+        2,
+        "nobody else holds it open"
+    );
+}

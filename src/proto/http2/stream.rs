@@ -217,11 +217,7 @@ pub(super) async fn serve<A: App>(
                     facts.expects,
                 ))
             });
-            let file = shared
-                .around
-                .as_ref()
-                .and_then(|around| around.file(&mut parts));
-            if let Some(file) = file {
+            if let Some(file) = shared.file(&mut parts) {
                 drop(body);
                 Answer::file(file, exchange)
             } else {
