@@ -15,8 +15,22 @@ impl Around {
         None
     }
 
+    /// Whether files answer requests.
+    pub(super) const fn has_files(&self) -> bool {
+        match *self {}
+    }
+
+    /// A turn of the worker is over.
+    pub(super) const fn end_turn(&self) {
+        match *self {}
+    }
+
     /// The file that is to answer a request in the app's place.
-    pub(super) const fn file(&self, _parts: &mut request::Parts) -> Option<Opening> {
+    pub(super) const fn file(
+        &self,
+        _parts: &mut request::Parts,
+        _in_turn: bool,
+    ) -> Option<Opening> {
         match *self {}
     }
 
