@@ -5,6 +5,8 @@ use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode, request};
@@ -13,7 +15,7 @@ use http_body_util::combinators::Collect;
 use pin_project_lite::pin_project;
 use serde_json::{Value, json};
 
-use super::{Address, App, Body, BodyError, BootError, Host, Origin, Scheme, Tls, base64};
+use super::{Address, App, Body, BodyError, BootError, Host, Origin, Scheme, Tls};
 use crate::channel::WorkerContext;
 use crate::error::AnyError;
 
@@ -173,7 +175,7 @@ fn echo(parts: &request::Parts, origin: &Origin, body: &[u8]) -> Value {
         .collect();
     let (body, base64) = match std::str::from_utf8(body) {
         Ok(text) => (text.to_owned(), false),
-        Err(_) => (base64::encode(body), true),
+        Err(_) => (STANDARD.encode(body), true),
     };
     let peer = match &origin.ends.peer {
         Address::Tcp(address) => address.to_string(),

@@ -15,7 +15,6 @@ use tokio::sync::Notify;
 use crate::channel::{Interface, WorkerContext};
 use crate::error::{AnyError, Exit};
 
-mod base64;
 mod body;
 pub mod builtin;
 mod file;

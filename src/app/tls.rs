@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::base64;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 /// The TLS of a connection, as apps find it: [`Ends::tls`](super::Ends::tls). Made once for a connection.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ pub struct ClientIdentity {
 /// A certificate as text (RFC 7468).
 #[must_use]
 pub fn pem(der: &[u8]) -> String {
-    let text = base64::encode(der);
+    let text = STANDARD.encode(der);
     let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
     let mut rest = text.as_str();
     while !rest.is_empty() {

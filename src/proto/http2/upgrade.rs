@@ -6,11 +6,13 @@
 //! fields are written without a place in HPACK's table, and the settings that came in HTTP/1, which no frame acknowledges,
 //! stand before the client's own in the same frame.
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
 use http::request;
 
 use super::frames::PREFACE;
-use crate::proto::access::decode_base64;
 
 const SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const NO_FIELDS_OF_A_STREAM: [&str; 7] = [
@@ -22,6 +24,13 @@ const NO_FIELDS_OF_A_STREAM: [&str; 7] = [
     "te",
     "upgrade",
 ];
+/// Settings have no padding in a field (RFC 7540 section 3.2.1); who sends some means the same.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 /// A setting in a SETTINGS frame: its number and value.
 const SETTING: usize = 6;
 /// More settings than a client has reason to send.
@@ -63,8 +72,7 @@ impl Seed {
         {
             return None;
         }
-        let base64: Vec<u8> = value.as_bytes().iter().map(|&byte| plain(byte)).collect();
-        let settings = decode_base64(&base64)?;
+        let settings = LENIENT.decode(value.as_bytes()).ok()?;
         if settings.len() > MOST_SETTINGS * SETTING || !are_right(&settings) {
             return None;
         }
@@ -111,15 +119,6 @@ fn are_right(settings: &[u8]) -> bool {
             _ => true,
         }
     })
-}
-
-/// A digit of base64url (RFC 4648 section 5) as one of base64.
-const fn plain(byte: u8) -> u8 {
-    match byte {
-        b'-' => b'+',
-        b'_' => b'/',
-        byte => byte,
-    }
 }
 
 fn head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u8) {
