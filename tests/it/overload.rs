@@ -96,6 +96,8 @@ fn healthy_ones_are_served(app: &str, driver: &[&str], kinds: &[Slow]) {
     let server = server(app, driver, "20", &[]);
     let worker = server.wait_for_workers(1)[0];
     let crowd = Crowd::of(kinds, 50, &server.address());
+    // They are all over the place before the first healthy one comes.
+    server.wait_for_line("Overload: ");
     let began = Instant::now();
     let before = process::ticks(worker);
     let (mut good, mut longest) = (0, millis(0));
