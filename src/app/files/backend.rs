@@ -37,7 +37,7 @@ struct Last {
     found: Option<Found>,
     /// Where it begins to read.
     start: u64,
-    /// All that it has looked for, in order, each once.
+    /// All that it has looked for, each once, in the order of the last times.
     looks: Vec<Look>,
     /// One of them has failed in a way that another may not.
     odd: bool,
@@ -112,10 +112,9 @@ impl View {
             path: path.clone(),
             found: standing,
         };
-        // The library asks of one file more than once.
-        if !last.looks.contains(&look) {
-            last.looks.push(look);
-        }
+        // The library asks of one file more than once; the last that it has found is what it sends.
+        last.looks.retain(|known| *known != look);
+        last.looks.push(look);
         let found = found?;
         last.found = Some(found.clone());
         last.path = path;

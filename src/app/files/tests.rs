@@ -150,3 +150,16 @@ async fn requests_of_one_turn_share_what_was_opened_and_the_next_turn_looks_agai
         "nobody else holds it open"
     );
 }
+
+/// The directory is looked at between two looks at the file, and it is the file that was chosen.
+#[tokio::test]
+async fn a_directory_with_the_name_of_a_compressed_file_is_not_taken_for_the_answer() {
+    let (root, mount) = mount("");
+    std::fs::write(root.path().join("plain.txt"), "plain").unwrap();
+    std::fs::create_dir(root.path().join("plain.txt.gz")).unwrap();
+    let get = || Request::get("/plain.txt").header(ACCEPT_ENCODING, "gzip");
+    assert_eq!(ask(&mount, get()).await.1, "plain");
+    let (parts, ()) = get().body(()).unwrap().into_parts();
+    let again = mount.answer(&parts, false);
+    assert_eq!(text(again).await.unwrap(), "plain");
+}
